@@ -1,0 +1,75 @@
+//! The atomic commit: acks, publishes, register writes and releases under token checks, all or none.
+//!
+//! Everything is checked before the first event, and the events go into one journal frame, so
+//! neither a refusal nor a crash can tear it. It is the step for which one otherwise needs a lock, a
+//! queue and a database that agree.
+
+use alloc::vec::Vec;
+
+use super::answer;
+use crate::outcome::{Outcome, Refusal};
+use crate::step::Step;
+use crate::{Commit, HoldRef, RequestId, SessionId};
+
+impl Step<'_> {
+    pub(super) fn commit(
+        &mut self,
+        session: SessionId,
+        request: Option<RequestId>,
+        commit: &Commit,
+    ) -> Result<Outcome, Refusal> {
+        let parts = commit.checks.len()
+            + commit.settles.len()
+            + commit.publishes.len()
+            + commit.writes.len()
+            + commit.releases.len();
+        Self::check_size("the number of parts", parts, self.v.limits.commit_parts_max)?;
+        for (name, token) in &commit.checks {
+            self.check_token(name, *token)?;
+        }
+        let receipts = commit.settles.iter().map(|(receipt, _)| *receipt);
+        self.find_flights(session, receipts)?;
+        for (_, verdict) in &commit.settles {
+            self.check_verdict(*verdict)?;
+        }
+        let mut planned = Vec::with_capacity(commit.publishes.len());
+        for publish in &commit.publishes {
+            let mut arrivals = Vec::new();
+            planned.push((self.plan_publish(publish, &mut arrivals)?, arrivals));
+        }
+        for (i, write) in commit.writes.iter().enumerate() {
+            if commit.writes[..i].iter().any(|other| other.key == write.key) {
+                return Err(Refusal::BadSettings("a register is named twice; name it once"));
+            }
+            self.check_write(write)?;
+        }
+        let holds = self.find_holds(session, &commit.releases)?;
+
+        for (receipt, verdict) in &commit.settles {
+            self.apply_verdict(receipt.slot, *verdict);
+        }
+        for (publish, (plan, arrivals)) in commit.publishes.iter().zip(planned) {
+            self.apply_publish(publish, plan, &arrivals);
+        }
+        let versions: Vec<u64> =
+            commit.writes.iter().map(|write| self.apply_write(write)).collect();
+        for hold in holds {
+            self.apply_release(hold);
+        }
+        let first = versions.first().copied().unwrap_or(0);
+        self.remember(request, answer::COMMITTED, first, versions.len() as u64);
+        Ok(Outcome::Committed { versions })
+    }
+
+    fn find_holds(&self, session: SessionId, releases: &[HoldRef]) -> Result<Vec<u32>, Refusal> {
+        let mut holds = Vec::with_capacity(releases.len());
+        for release in releases {
+            let hold = self.find_hold(session, release)?;
+            if holds.contains(&hold) {
+                return Err(Refusal::NamedTwice(release.name.clone()));
+            }
+            holds.push(hold);
+        }
+        Ok(holds)
+    }
+}

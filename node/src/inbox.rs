@@ -1,0 +1,164 @@
+//! The inbox: where commands wait for the shard's next turn, and where clients are known.
+//!
+//! One mutex around two vectors that change places. The thread takes everything at once, so a
+//! command costs a push under an uncontended lock and senders wake the thread only if it sleeps: a
+//! wake-up across cores costs more than a hundred commands. Full means that senders wait.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::Duration;
+
+use leasehold_core::{Command, Op};
+
+use crate::client::Mailbox;
+use crate::error::NodeError;
+
+#[derive(Debug, Default)]
+struct State {
+    commands: Vec<Command>,
+    bytes: usize,
+    sleeping: bool,
+    senders_waiting: usize,
+    closing: bool,
+    stopped: Option<String>,
+    clients: Vec<Option<Arc<Mailbox>>>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Inbox {
+    state: Mutex<State>,
+    work: Condvar,
+    space: Condvar,
+    commands_max: usize,
+    bytes_max: usize,
+}
+
+fn weight(command: &Command) -> usize {
+    match &command.op {
+        Op::Publish(publish) => publish.message.body.len(),
+        Op::Commit(commit) => commit.publishes.iter().map(|p| p.message.body.len()).sum(),
+        Op::Write(write) => write.value.as_ref().map_or(0, |value| value.len()),
+        _ => 0,
+    }
+}
+
+impl Inbox {
+    pub fn new(commands_max: usize, bytes_max: usize) -> Self {
+        let state = State { clients: vec![None], ..State::default() };
+        Self {
+            state: Mutex::new(state),
+            work: Condvar::new(),
+            space: Condvar::new(),
+            commands_max,
+            bytes_max,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("nobody panics while holding the inbox")
+    }
+
+    /// Gives a client its number and mailbox.
+    pub fn join(&self) -> (u32, Arc<Mailbox>) {
+        let mailbox = Arc::new(Mailbox::default());
+        let mut state = self.lock();
+        if let Some(why) = &state.stopped {
+            mailbox.close(why);
+        }
+        let free = state.clients.iter().skip(1).position(Option::is_none).map(|i| i + 1);
+        let id = free.unwrap_or(state.clients.len());
+        if id == state.clients.len() {
+            state.clients.push(None);
+        }
+        state.clients[id] = Some(mailbox.clone());
+        (id as u32, mailbox)
+    }
+
+    pub fn forget(&self, id: u32) {
+        self.lock().clients[id as usize] = None;
+    }
+
+    /// A client's mailbox.
+    pub fn mailbox(&self, id: u32) -> Option<Arc<Mailbox>> {
+        self.lock().clients.get(id as usize)?.clone()
+    }
+
+    pub fn send(&self, commands: impl IntoIterator<Item = Command>) -> Result<(), NodeError> {
+        let mut state = self.lock();
+        for command in commands {
+            while state.commands.len() >= self.commands_max || state.bytes >= self.bytes_max {
+                if state.sleeping {
+                    self.work.notify_one();
+                }
+                state.senders_waiting += 1;
+                state = self.space.wait(state).expect("nobody panics while holding the inbox");
+                state.senders_waiting -= 1;
+                if state.stopped.is_some() {
+                    break;
+                }
+            }
+            if let Some(why) = &state.stopped {
+                return Err(NodeError::Stopped(why.clone()));
+            }
+            state.bytes += weight(&command);
+            state.commands.push(command);
+        }
+        let wake = std::mem::take(&mut state.sleeping);
+        drop(state);
+        if wake {
+            self.work.notify_one();
+        }
+        Ok(())
+    }
+
+    pub fn try_send(&self, command: Command) -> Result<(), NodeError> {
+        let state = self.lock();
+        if state.commands.len() >= self.commands_max || state.bytes >= self.bytes_max {
+            return Err(NodeError::Overloaded);
+        }
+        drop(state);
+        self.send([command])
+    }
+
+    /// Takes all commands, sleeping up to `idle` while there are none. False when it is closing
+    /// and empty.
+    pub fn drain(&self, out: &mut Vec<Command>, idle: Option<Duration>) -> bool {
+        let mut state = self.lock();
+        if state.commands.is_empty() && !state.closing && idle != Some(Duration::ZERO) {
+            state.sleeping = true;
+            state = match idle {
+                Some(idle) => {
+                    let waited = self.work.wait_timeout(state, idle);
+                    waited.expect("nobody panics while holding the inbox").0
+                }
+                None => self.work.wait(state).expect("nobody panics while holding the inbox"),
+            };
+            state.sleeping = false;
+        }
+        std::mem::swap(&mut state.commands, out);
+        state.bytes = 0;
+        let open = !state.closing || !out.is_empty();
+        let wake = state.senders_waiting > 0;
+        drop(state);
+        if wake {
+            self.space.notify_all();
+        }
+        open
+    }
+
+    /// Lets the thread finish what is there and end.
+    pub fn close(&self) {
+        self.lock().closing = true;
+        self.work.notify_one();
+    }
+
+    /// Nothing is taken any more: tells all clients and waiting senders.
+    pub fn stop(&self, why: &str) {
+        let mut state = self.lock();
+        state.stopped.get_or_insert_with(|| why.to_owned());
+        state.commands.clear();
+        state.clients.iter().flatten().for_each(|mailbox| mailbox.close(why));
+        drop(state);
+        self.space.notify_all();
+    }
+}

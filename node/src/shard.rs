@@ -1,0 +1,492 @@
+//! One shard: the rules, their journal, and what waits between the two.
+//!
+//! A turn is `begin`, any number of `submit`, `finish`. `finish` writes, syncs if something in the
+//! turn must not be lost, and moves to `ready` every notice that may leave. A notice that waits
+//! does so for a sequence number; nothing else orders them.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use leasehold_core::{
+    Command, Core, Delivery, Durable, Effect, EffectKind, Event, Op, Outcome, Refusal, Stamp,
+    Ticket,
+};
+use leasehold_env::{Clock, Disk};
+use leasehold_journal::{Journal, JournalError, Options as JournalOptions, ReplayError};
+
+use crate::client::Notice;
+use crate::error::OpenError;
+use crate::log::{Adapter, Tally};
+use crate::metrics::{Counters, Metrics};
+use crate::options::{Durability, Options};
+use crate::upkeep::Upkeep;
+
+/// Journal bytes set aside for settling one message: an ack's record with its header, rounded up.
+pub(crate) const SETTLE_BYTES: u64 = 40;
+/// Room beyond that which new things must leave free, so that renewals and releases go on.
+const SLACK_BYTES: u64 = 1 << 20;
+
+/// A notice and the sequence that must be durable before it leaves.
+pub(crate) struct Held {
+    after: u64,
+    pub ticket: Ticket,
+    pub notice: Notice,
+}
+
+/// A shard that somebody turns.
+pub struct Shard<D: Disk> {
+    pub(crate) core: Core,
+    pub(crate) journal: Journal<D>,
+    pub(crate) options: Options,
+    pub(crate) upkeep: Upkeep,
+    pub(crate) tally: Tally,
+    pub(crate) effects: Vec<Effect>,
+    held: VecDeque<Held>,
+    ready: Vec<Held>,
+    /// Set when the journal failed: nothing is carried out or answered any more.
+    stopped: Option<String>,
+    pub(crate) now: u64,
+    /// Monotonic clock minus shard time.
+    clock_offset: i64,
+    pub(crate) synced_at: u64,
+    pub(crate) counters: Counters,
+    metrics: Arc<Metrics>,
+    /// Since the last failure to set room aside: what may not be accepted.
+    full: Fullness,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Fullness {
+    /// There is room.
+    Roomy,
+    /// Nothing new.
+    Tight,
+    /// Not even renewals: what is left is for acks and releases.
+    Critical,
+}
+
+impl<D: Disk> Shard<D> {
+    /// Recovers the state from a directory and starts a new epoch.
+    ///
+    /// # Errors
+    /// See [`OpenError`]; a directory that is refused is left as it was.
+    pub fn open(
+        disk: D,
+        clock: &impl Clock,
+        seed: u64,
+        options: Options,
+    ) -> Result<Self, OpenError> {
+        let journal_options = JournalOptions {
+            segment_bytes: options.limits.segment_bytes,
+            tail_cache_bytes: options.tail_cache_bytes,
+            read_cache_bytes: options.read_cache_bytes,
+            ..JournalOptions::default()
+        };
+        let mut recovery = Journal::open(disk, journal_options)?;
+        let cells = recovery.take_cells();
+        let pairs = cells.iter().map(|(key, value)| (key.as_slice(), value.as_slice()));
+        let restored = Durable::restore(pairs, seed)?;
+        let fresh = restored.is_none();
+        drop(cells);
+        let mut state = restored
+            .unwrap_or_else(|| Durable::new(leasehold_core::Shape::of(&options.limits), seed));
+        let journal = recovery
+            .replay(|record| {
+                let event = Event::decode(record.bytes)
+                    .map_err(|error| OpenError::Event { sequence: record.sequence, error })?;
+                let stamp = Stamp {
+                    sequence: record.sequence,
+                    at: record.time_us,
+                    position: record.position.0,
+                    size: record.bytes.len() as u32,
+                };
+                state.replay(stamp, &event);
+                Ok(())
+            })
+            .map_err(|error| match error {
+                ReplayError::Open(error) => OpenError::Journal(error),
+                ReplayError::Visit { source, .. } => source,
+            })?;
+        let mut options = options;
+        options.limits.segment_bytes = journal.segment_bytes();
+        let now = state.at();
+        let core = Core::from_durable(state, options.limits.clone(), seed);
+        let mut shard = Self {
+            core,
+            journal,
+            upkeep: Upkeep::new(fresh),
+            options,
+            tally: Tally::default(),
+            effects: Vec::new(),
+            held: VecDeque::new(),
+            ready: Vec::new(),
+            stopped: None,
+            now,
+            clock_offset: clock.monotonic_us() as i64 - now as i64,
+            synced_at: now,
+            counters: Counters::default(),
+            metrics: Arc::new(Metrics::default()),
+            full: Fullness::Roomy,
+        };
+        shard.boot(clock);
+        Ok(shard)
+    }
+
+    fn boot(&mut self, clock: &impl Clock) {
+        self.begin(clock);
+        let wall = clock.wall_us();
+        self.with_log(|core, log, now, out| core.boot(now, wall, log, out));
+        self.finish(clock);
+    }
+
+    /// What the shard counts.
+    pub fn metrics(&self) -> Arc<Metrics> {
+        self.metrics.clone()
+    }
+
+    /// The rules and their state.
+    pub fn core(&self) -> &Core {
+        &self.core
+    }
+
+    /// Why it stopped, if it did.
+    pub fn stopped(&self) -> Option<&str> {
+        self.stopped.as_deref()
+    }
+
+    /// The shard's time, microseconds.
+    pub fn now(&self) -> u64 {
+        self.now
+    }
+
+    /// Starts a turn.
+    pub fn begin(&mut self, clock: &impl Clock) {
+        let time = clock.monotonic_us() as i64 - self.clock_offset;
+        // A monotonic clock should not go back; if one does, the shard's time stands still.
+        self.now = self.now.max(u64::try_from(time).unwrap_or(0));
+        self.journal.begin_turn(self.now);
+    }
+
+    /// Carries out one command within the turn.
+    pub fn submit(&mut self, command: Command) {
+        let ticket = command.ticket;
+        if self.stopped.is_some() {
+            return self.answer_now(ticket, Err(Refusal::Stopped));
+        }
+        self.counters.commands += 1;
+        if let Err(refusal) = self.admit(&command.op) {
+            return self.answer_now(ticket, Err(refusal));
+        }
+        // Only these may need a page; they change nothing until they have it.
+        let again = match &command.op {
+            Op::Peek(..) | Op::Redrive { .. } | Op::Relocate(_) => Some(command.clone()),
+            _ => None,
+        };
+        self.with_log(|core, log, now, out| core.step(now, command, log, out));
+        if let Some(command) = again {
+            self.repeat(command);
+        }
+    }
+
+    /// Asks again while pages have to be fetched, one at a time.
+    fn repeat(&mut self, command: Command) {
+        let needs_page = |held: &Held| {
+            held.ticket == command.ticket
+                && matches!(&held.notice, Notice::Reply(Err(Refusal::PageNeeded)))
+        };
+        while self.stopped.is_none() && self.held.back().is_some_and(needs_page) {
+            self.held.pop_back();
+            let command = command.clone();
+            self.with_log(|core, log, now, out| core.step(now, command, log, out));
+        }
+    }
+
+    /// Refuses what the disk has no room for, so that acks and releases always have some.
+    fn admit(&mut self, op: &Op) -> Result<(), Refusal> {
+        let bytes = match op {
+            Op::Publish(publish) => publish.bytes() as u64,
+            Op::Write(write) => write.bytes() as u64,
+            Op::Acquire(_)
+            | Op::DeclareQueue(..)
+            | Op::DeclareExchange(..)
+            | Op::Bind(_)
+            | Op::Consume(_)
+            | Op::Renew { .. } => 4096,
+            Op::Commit(commit) => {
+                let publishes: usize = commit.publishes.iter().map(|p| p.bytes()).sum();
+                let writes: usize = commit.writes.iter().map(|w| w.bytes()).sum();
+                (publishes + writes) as u64
+            }
+            _ => 0,
+        };
+        if bytes == 0 {
+            return Ok(());
+        }
+        let least =
+            if matches!(op, Op::Renew { .. }) { Fullness::Critical } else { Fullness::Tight };
+        let needed = self.reserve() + bytes;
+        if self.journal.headroom() < needed + SLACK_BYTES {
+            self.full = self.make_room(needed);
+        } else {
+            self.full = Fullness::Roomy;
+        }
+        if self.full >= least {
+            self.counters.disk_full += 1;
+            return Err(Refusal::DiskFull);
+        }
+        Ok(())
+    }
+
+    fn make_room(&mut self, needed: u64) -> Fullness {
+        match self.journal.ensure_headroom(needed + SLACK_BYTES) {
+            Ok(()) => Fullness::Roomy,
+            Err(JournalError::Full { .. }) if self.journal.headroom() >= needed => Fullness::Tight,
+            Err(JournalError::Full { .. }) => Fullness::Critical,
+            Err(error) => {
+                self.stop(&error.to_string());
+                Fullness::Critical
+            }
+        }
+    }
+
+    /// Room that settling everything there is may need.
+    fn reserve(&self) -> u64 {
+        self.core.state().messages() * SETTLE_BYTES + self.core.state().grants().len() as u64 * 64
+    }
+
+    /// Runs a step of the core and takes in its effects.
+    pub(crate) fn with_log(
+        &mut self,
+        step: impl FnOnce(&mut Core, &mut Adapter<'_, D>, u64, &mut Vec<Effect>),
+    ) {
+        let mut effects = std::mem::take(&mut self.effects);
+        let now = self.now;
+        let mut log = Adapter { journal: &mut self.journal, tally: &mut self.tally, now };
+        step(&mut self.core, &mut log, now, &mut effects);
+        // A page that comes in may ask for the next one.
+        let mut i = 0;
+        while i < effects.len() {
+            if let EffectKind::LoadPage(_, _, place) = effects[i].kind {
+                self.load_page(place, &mut effects);
+            }
+            i += 1;
+        }
+        for effect in effects.drain(..) {
+            self.take_in(effect);
+        }
+        self.effects = effects;
+        if let Some(error) = self.tally.failed.take() {
+            self.stop(&error.to_string());
+        }
+    }
+
+    pub(crate) fn load_page(
+        &mut self,
+        place: leasehold_core::index::Place,
+        effects: &mut Vec<Effect>,
+    ) {
+        let mut record = Vec::new();
+        let position = leasehold_journal::Position(place.position);
+        let loaded =
+            self.journal.read(position, place.size, &mut record).map_err(|e| e.to_string());
+        let loaded = loaded.and_then(|()| {
+            let now = self.now;
+            let mut log = Adapter { journal: &mut self.journal, tally: &mut self.tally, now };
+            let done = self.core.page_loaded(now, &record, &mut log, effects);
+            done.map_err(|error| error.to_string())
+        });
+        if let Err(error) = loaded {
+            // Without its index the queue cannot go on, and going on without it would lose messages.
+            self.stop(&error);
+        }
+    }
+
+    fn take_in(&mut self, effect: Effect) {
+        let after = if effect.after_sync { self.tally.must_sync } else { 0 };
+        let (ticket, notice) = match effect.kind {
+            EffectKind::Reply(ticket, result) => {
+                self.count(&result);
+                (ticket, Notice::Reply(result))
+            }
+            EffectKind::Deliver(ticket, delivery) => match self.fetch(delivery) {
+                Some(notice) => (ticket, notice),
+                None => return,
+            },
+            EffectKind::HoldEnded(ticket, token, ending) => {
+                (ticket, Notice::HoldEnded(token, ending))
+            }
+            EffectKind::DeliveryEnded(ticket, receipt, ending) => {
+                (ticket, Notice::DeliveryEnded(receipt, ending))
+            }
+            EffectKind::SessionEnded(ticket, session) => (ticket, Notice::SessionEnded(session)),
+            EffectKind::ConsumerEnded(ticket, ending) => (ticket, Notice::ConsumerEnded(ending)),
+            EffectKind::LoadPage(..) => return,
+        };
+        self.held.push_back(Held { after, ticket, notice });
+    }
+
+    /// Brings a delivery's record. A record that cannot be read stays in flight, unseen: it is
+    /// neither lost nor delivered wrong, and the damage is counted and told.
+    fn fetch(&mut self, delivery: Delivery) -> Option<Notice> {
+        let place = delivery.place;
+        let mut record = Vec::with_capacity(place.size as usize);
+        let position = leasehold_journal::Position(place.position);
+        match self.journal.read(position, place.size, &mut record) {
+            Ok(()) => {
+                self.counters.deliveries += 1;
+                Some(Notice::Delivery(Box::new((delivery, record))))
+            }
+            Err(_) => {
+                self.counters.damaged_reads += 1;
+                None
+            }
+        }
+    }
+
+    fn count(&mut self, result: &Result<Outcome, Refusal>) {
+        match result {
+            Ok(Outcome::Granted { .. }) => self.counters.grants += 1,
+            Ok(Outcome::Released { .. }) => self.counters.releases += 1,
+            Ok(Outcome::Published { .. }) => self.counters.published += 1,
+            Ok(Outcome::Settled(n)) => self.counters.settled += u64::from(*n),
+            Err(_) => self.counters.refusals += 1,
+            _ => {}
+        }
+    }
+
+    fn answer_now(&mut self, ticket: Ticket, result: Result<Outcome, Refusal>) {
+        self.count(&result);
+        self.held.push_back(Held { after: 0, ticket, notice: Notice::Reply(result) });
+    }
+
+    /// Ends the turn: timers, write, sync, release. Afterwards [`Shard::take_ready`] has what may
+    /// leave.
+    pub fn finish(&mut self, clock: &impl Clock) {
+        if self.stopped.is_none() {
+            self.run_timers();
+            self.upkeep();
+            if let Err(error) = self.write_and_sync(clock) {
+                self.stop(&error.to_string());
+            }
+        }
+        self.release();
+        self.publish_metrics();
+    }
+
+    fn run_timers(&mut self) {
+        if self.core.next_due().is_some_and(|due| due <= self.now) {
+            // One bounded helping a turn: commands that wait are served in between.
+            self.with_log(|core, log, now, out| {
+                core.tick(now, log, out);
+            });
+        }
+    }
+
+    fn write_and_sync(&mut self, clock: &impl Clock) -> Result<(), JournalError> {
+        self.journal.write()?;
+        let unsynced = self.journal.written_sequence() > self.journal.durable_sequence();
+        let must = match self.options.durability {
+            Durability::Always => {
+                self.tally.must_sync > self.journal.durable_sequence()
+                    || unsynced && self.now >= self.synced_at + self.options.lazy_sync_us
+            }
+            Durability::Interval(us) => unsynced && self.now >= self.synced_at + us,
+            Durability::None => false,
+        };
+        if must {
+            let started = clock.monotonic_us();
+            self.journal.sync()?;
+            let took = clock.monotonic_us().saturating_sub(started);
+            self.counters.sync_us += took;
+            self.counters.sync_us_max = self.counters.sync_us_max.max(took);
+            self.counters.syncs += 1;
+            self.synced_at = self.now;
+        } else if !unsynced {
+            self.synced_at = self.now;
+        }
+        Ok(())
+    }
+
+    fn release(&mut self) {
+        if self.stopped.is_some() {
+            // What was not released may not be durable: it is answered with the truth.
+            for held in self.held.drain(..) {
+                let notice = match held.notice {
+                    Notice::Reply(Err(refusal)) => Notice::Reply(Err(refusal)),
+                    Notice::Reply(Ok(_)) => Notice::Reply(Err(Refusal::Stopped)),
+                    _ => continue,
+                };
+                self.ready.push(Held { notice, ..held });
+            }
+            return;
+        }
+        let durable = match self.options.durability {
+            Durability::Always => self.journal.durable_sequence(),
+            Durability::Interval(_) | Durability::None => self.journal.written_sequence(),
+        };
+        if self.held.iter().all(|held| held.after <= durable) {
+            self.ready.extend(self.held.drain(..));
+            return;
+        }
+        for _ in 0..self.held.len() {
+            let held = self.held.pop_front().expect("counted");
+            if held.after <= durable {
+                self.ready.push(held);
+            } else {
+                self.held.push_back(held);
+            }
+        }
+    }
+
+    fn publish_metrics(&mut self) {
+        self.counters.turns += 1;
+        let state = self.core.state();
+        self.counters.messages = state.messages();
+        self.counters.locks = state.locks().len() as u64;
+        self.counters.resident_entries = state.resident_entries() as u64;
+        self.counters.sequence = self.journal.last_sequence();
+        self.counters.durable_sequence = self.journal.durable_sequence();
+        self.metrics.publish(self.counters);
+    }
+
+    pub(crate) fn take_ready_held(&mut self) -> std::vec::Drain<'_, Held> {
+        self.ready.drain(..)
+    }
+
+    /// What may leave: tickets and notices in order.
+    pub fn take_ready(&mut self) -> Vec<(Ticket, Notice)> {
+        self.ready.drain(..).map(|held| (held.ticket, held.notice)).collect()
+    }
+
+    /// How long nothing will happen by itself, microseconds from the turn's time.
+    pub fn idle_us(&self) -> Option<u64> {
+        let timer = self.core.next_due();
+        let unsynced = self.journal.written_sequence() > self.journal.durable_sequence();
+        let sync = match self.options.durability {
+            Durability::Always => Some(self.options.lazy_sync_us),
+            Durability::Interval(us) => Some(us),
+            Durability::None => None,
+        };
+        let sync = sync.filter(|_| unsynced).map(|us| self.synced_at + us);
+        let chores = self.upkeep.due(self.now, self.journal.checkpoints_in_flight());
+        let due = [timer, sync, chores].into_iter().flatten().min()?;
+        Some(due.saturating_sub(self.now))
+    }
+
+    /// Stops for good: the first failure of the journal decides.
+    pub(crate) fn stop(&mut self, why: &str) {
+        self.stopped.get_or_insert_with(|| why.to_owned());
+    }
+
+    /// Syncs everything and marks the directory as cleanly closed.
+    ///
+    /// # Errors
+    /// When the journal failed, now or before.
+    pub fn close(mut self, clock: &impl Clock) -> Result<(), JournalError> {
+        self.finish(clock);
+        if let Some(first) = self.stopped {
+            return Err(JournalError::Poisoned { first });
+        }
+        self.journal.close()
+    }
+}

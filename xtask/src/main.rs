@@ -1,0 +1,134 @@
+//! The project's own commands, run as `cargo xtask <command>`.
+//!
+//! Continuous integration runs `cargo xtask test` and nothing else, so whatever a reviewer would
+//! have to remember is a step of that command. Shell scripts were rejected: they have no unit
+//! tests, and the rules in [`tidy`] must show that they can fail.
+
+mod fuzz;
+mod run;
+mod test;
+mod tidy;
+
+use std::process::ExitCode;
+
+/// One row of the command table. The table is also the help text, so neither can drift.
+struct Command {
+    name: &'static str,
+    arguments: &'static str,
+    about: &'static str,
+    run: fn(&[String]) -> Result<ExitCode, String>,
+}
+
+const COMMANDS: &[Command] = &[
+    Command {
+        name: "test",
+        arguments: "",
+        about: "everything a change must pass: format, lints, tidy, docs, tests, fuzz, crash",
+        run: test::command,
+    },
+    Command {
+        name: "tidy",
+        arguments: "",
+        about: "the house rules that a machine can check",
+        run: tidy::command,
+    },
+    Command {
+        name: "fuzz",
+        arguments: "[--seconds N] [TARGET…]",
+        about: "each fuzz target for N seconds (default 10), with coverage, on stable Rust",
+        run: fuzz::command,
+    },
+    Command {
+        name: "crash",
+        arguments: "[--kills N]",
+        about: "kill -9 a loaded writer N times (default 50) and check what it had confirmed",
+        run: test::crash_command,
+    },
+    Command {
+        name: "soak",
+        arguments: "",
+        about: "the long versions: 50 kills, 120 s of fuzz per target, 2000 simulator seeds",
+        run: test::soak_command,
+    },
+    Command {
+        name: "bench",
+        arguments: "[core|all] [ARGUMENTS…]",
+        about: "benchmarks in release mode; further arguments go to the benchmark",
+        run: bench_command,
+    },
+];
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let Some((name, rest)) = arguments.split_first() else {
+        print!("{}", help());
+        return ExitCode::from(2);
+    };
+    if matches!(name.as_str(), "help" | "--help" | "-h") {
+        print!("{}", help());
+        return ExitCode::SUCCESS;
+    }
+    let Some(command) = COMMANDS.iter().find(|command| command.name == name) else {
+        eprint!("xtask: there is no command `{name}`\n\n{}", help());
+        return ExitCode::from(2);
+    };
+    if rest.iter().take_while(|word| *word != "--").any(|word| word == "--help")
+        && command.name != "bench"
+    {
+        print!("{}", help());
+        return ExitCode::SUCCESS;
+    }
+    (command.run)(rest).unwrap_or_else(|why| {
+        eprintln!("xtask {name}: {why}");
+        ExitCode::FAILURE
+    })
+}
+
+fn help() -> String {
+    let mut text = String::from("usage: cargo xtask <command>\n\n");
+    for command in COMMANDS {
+        let call = format!("{} {}", command.name, command.arguments);
+        text.push_str(&format!("  {call:<32} {}\n", command.about));
+    }
+    text
+}
+
+/// `bench [core|all] …`: the first word chooses, everything after it goes to the binary unchanged.
+fn bench_command(arguments: &[String]) -> Result<ExitCode, String> {
+    let (which, rest) = match arguments.split_first() {
+        Some((first, rest)) if first == "core" || first == "all" => (first.as_str(), rest),
+        _ => ("core", arguments),
+    };
+    let binaries = if which == "all" {
+        // `crash` is a proof, not a measurement: it has its own command.
+        let metadata = run::metadata(&[])?;
+        let mut names = run::binaries(&metadata, "leasehold-bench");
+        names.retain(|name| name != "crash");
+        names
+    } else {
+        vec![String::from("core")]
+    };
+    if binaries.is_empty() {
+        return Err(String::from("leasehold-bench has no binary to run"));
+    }
+    for binary in binaries {
+        println!("── bench {binary}");
+        let mut call = run::cargo();
+        call.args(["run", "--release", "-p", "leasehold-bench", "--bin", &binary, "--"]);
+        run::succeed(call.args(rest))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{COMMANDS, help};
+
+    #[test]
+    fn help_names_every_command() {
+        let text = help();
+        for command in COMMANDS {
+            assert!(text.contains(command.name) && text.contains(command.about));
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! `test`, `crash` and `soak`: the proofs, short and long.
+//!
+//! The steps go from cheap to dear, so that a misplaced space does not wait for a fuzzer. The tests
+//! run in the dev profile because the invariants check after every step is a debug assertion.
+
+use crate::run::{self, Counts, Output, Step, Verdict, step};
+use crate::{fuzz, tidy};
+use std::process::{Command, ExitCode};
+
+/// Seconds for each fuzz target: enough to replay the corpus and look around.
+const FUZZ_SECONDS_SHORT: u64 = 10;
+const FUZZ_SECONDS_LONG: u64 = 120;
+const KILLS_SHORT: u64 = 5;
+const KILLS_LONG: u64 = 50;
+/// Read by the simulator's tests: how many seeds to run.
+const SEEDS: (&str, &str) = ("LEASEHOLD_SEEDS", "2000");
+
+/// `cargo xtask test`.
+pub fn command(arguments: &[String]) -> Result<ExitCode, String> {
+    run::nothing_else(arguments)?;
+    Ok(run::run_all(vec![
+        step("format", format),
+        step("lints", lints),
+        step("tidy", tidy::check),
+        step("documentation", documentation),
+        step("tests", || cargo_test(&["--workspace"], &[])),
+        step("fuzz", || fuzz::check(FUZZ_SECONDS_SHORT)),
+        step("crash", crash_short),
+    ]))
+}
+
+/// `cargo xtask crash [--kills N]`.
+pub fn crash_command(arguments: &[String]) -> Result<ExitCode, String> {
+    let (kills, rest) = run::number(arguments, "--kills", KILLS_LONG)?;
+    run::nothing_else(&rest)?;
+    Ok(run::run_all(vec![crash_step(kills)]))
+}
+
+/// `cargo xtask soak`.
+pub fn soak_command(arguments: &[String]) -> Result<ExitCode, String> {
+    run::nothing_else(arguments)?;
+    Ok(run::run_all(vec![
+        crash_step(KILLS_LONG),
+        step("fuzz", || fuzz::check(FUZZ_SECONDS_LONG)),
+        step("simulator", || cargo_test(&["--release", "-p", "leasehold-simulator"], &[SEEDS])),
+    ]))
+}
+
+fn format() -> Result<Verdict, String> {
+    ensure_component("fmt", "rustfmt")?;
+    run::succeed(run::cargo().args(["fmt", "--all", "--check"]))?;
+    // The fuzz crate stands outside the workspace, but not outside the style.
+    run::succeed(run::cargo().args(["fmt", "--manifest-path", fuzz::MANIFEST, "--check"]))?;
+    Ok(Verdict::passed())
+}
+
+fn lints() -> Result<Verdict, String> {
+    ensure_component("clippy", "clippy")?;
+    let mut call = run::cargo();
+    call.args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]);
+    run::succeed(&mut call)?;
+    Ok(Verdict::passed())
+}
+
+fn documentation() -> Result<Verdict, String> {
+    let mut call = run::cargo();
+    call.args(["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings");
+    run::succeed(&mut call)?;
+    Ok(Verdict::passed())
+}
+
+/// Runs tests, lets their output through and counts the results.
+fn cargo_test(arguments: &[&str], variables: &[(&str, &str)]) -> Result<Verdict, String> {
+    let mut call = run::cargo();
+    // Without this, one failing crate would hide the results of all that follow.
+    call.args(["test", "--no-fail-fast"]).args(arguments);
+    call.envs(variables.iter().copied());
+    let mut counts = Counts::default();
+    let success = run::stream(&mut call, Output::Stdout, |line| {
+        run::pass_on(line);
+        if let Some(found) = test_result(line) {
+            counts.passed += found.passed;
+            counts.failed += found.failed;
+            counts.ignored += found.ignored;
+        }
+    })?;
+    Ok(judge(success, counts))
+}
+
+/// Turns the exit code and the counts into a verdict.
+///
+/// An ignored test fails the step, and so does a run without tests: what never runs proves nothing.
+fn judge(success: bool, counts: Counts) -> Verdict {
+    if counts.failed > 0 {
+        Verdict::Failed(counts, format!("{} tests failed", counts.failed))
+    } else if !success {
+        Verdict::Failed(counts, String::from("cargo test failed outside of a test"))
+    } else if counts.ignored > 0 {
+        let why = format!("{} ignored tests: let them run or delete them", counts.ignored);
+        Verdict::Failed(counts, why)
+    } else if counts.passed == 0 {
+        Verdict::Failed(counts, String::from("no test ran"))
+    } else {
+        Verdict::Passed(counts)
+    }
+}
+
+/// Reads `test result: ok. 3 passed; 0 failed; 0 ignored; …`.
+fn test_result(line: &str) -> Option<Counts> {
+    let (_, numbers) = line.strip_prefix("test result: ")?.split_once(". ")?;
+    let mut counts = Counts::default();
+    for part in numbers.split(';') {
+        let mut words = part.split_whitespace();
+        let (Some(number), Some(name)) = (words.next(), words.next()) else { continue };
+        let Ok(number) = number.parse() else { continue };
+        match name {
+            "passed" => counts.passed = number,
+            "failed" => counts.failed = number,
+            "ignored" => counts.ignored = number,
+            _ => {}
+        }
+    }
+    Some(counts)
+}
+
+/// The kill -9 run that every change must pass.
+fn crash_short() -> Result<Verdict, String> {
+    crash(KILLS_SHORT)
+}
+
+fn crash_step(kills: u64) -> Step {
+    step(format!("crash, {kills} kills"), move || crash(kills))
+}
+
+/// Passes on exit code 0 and on nothing else; a missing binary is a failure, not a skipped step.
+fn crash(kills: u64) -> Result<Verdict, String> {
+    let mut call = run::cargo();
+    call.args(["run", "--release", "-p", "leasehold-bench", "--bin", "crash", "--"]);
+    call.args(["--kills", &kills.to_string()]);
+    run::succeed(&mut call)?;
+    Ok(Verdict::Passed(Counts { passed: 1, ..Counts::default() }))
+}
+
+/// Installs a toolchain component if its cargo command does not answer.
+fn ensure_component(subcommand: &str, component: &str) -> Result<(), String> {
+    if run::works(run::cargo().args([subcommand, "--version"])) {
+        return Ok(());
+    }
+    println!("installing {component}");
+    run::succeed(Command::new("rustup").args(["component", "add", component]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn counts(passed: usize, failed: usize, ignored: usize) -> Counts {
+        Counts { passed, failed, ignored }
+    }
+
+    #[test]
+    fn results_are_read_from_the_harness() {
+        let line = "test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out";
+        assert_eq!(test_result(line), Some(counts(12, 0, 1)));
+        let line = "test result: FAILED. 3 passed; 2 failed; 0 ignored; 0 measured";
+        assert_eq!(test_result(line), Some(counts(3, 2, 0)));
+        assert_eq!(test_result("test laws::replay ... ok"), None);
+    }
+
+    #[test]
+    fn only_tests_that_ran_and_passed_pass() {
+        assert!(matches!(judge(true, counts(1, 0, 0)), Verdict::Passed(_)));
+        assert!(matches!(judge(false, counts(1, 0, 0)), Verdict::Failed(..)));
+        assert!(matches!(judge(false, counts(1, 1, 0)), Verdict::Failed(..)));
+        assert!(matches!(judge(true, counts(1, 0, 1)), Verdict::Failed(..)));
+        assert!(matches!(judge(true, counts(0, 0, 0)), Verdict::Failed(..)));
+    }
+}
