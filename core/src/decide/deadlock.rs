@@ -6,10 +6,10 @@
 //! ```
 //! What waits is a pair of session and hold, one thread of work. A cycle can only close when
 //! somebody begins to wait, because nobody is let past a line; so one search at that moment finds
-//! every deadlock, and the newcomer, which holds up nobody's line yet, is the one refused. Edges are
-//! followed only where the other one *must* let go: the holder of one permit of many is none as
-//! long as the rest would suffice. So there are no false alarms. The search is breadth-first (the
-//! shortest cycle is reported) and gives up after a bounded number of steps; then timeouts and
+//! every deadlock, and the newcomer, which holds up nobody's line yet, is the one refused. Edges
+//! are followed only where the other one *must* let go: the holder of one permit of many is none
+//! as long as the rest would suffice. So there are no false alarms. The search is breadth-first
+//! (the shortest cycle is reported) and gives up after a bounded number of steps; then timeouts and
 //! TTLs end the deadlock. Sessionless holds take no part: they end by TTL. A standing wait-for
 //! graph was rejected: every uncontended grant would have to maintain it.
 

@@ -1,12 +1,13 @@
 //! Locks: one primitive for exclusive, shared and counted holds, over one name or several.
 //!
 //! A grant covers all its names with one token and one tenure, so an atomic multi-lock is not many
-//! locks taken in turn but one lease with many parts: it is checked, granted, renewed and ended as a
-//! whole. Taking names one by one in sorted order was rejected; it needs an undo, and a crash in the
-//! middle leaves half of it. Entering again does not mint a token, since nobody else came between.
+//! locks taken in turn but one lease with many parts: it is checked, granted, renewed and ended as
+//! a whole. Taking names one by one in sorted order was rejected; it needs an undo, and a crash in
+//! the middle leaves half of it. Entering again does not mint a token, since nobody else came
+//! between.
 //!
 //! A hold is dead for its holder from the microsecond of its deadline; for others it stands until
-//! its timer has fired, up to a millisecond later. In between nobody holds it, which is the safe side.
+//! its timer has fired, up to a millisecond later. In between nobody holds it: the safe side.
 
 mod enter;
 mod view;

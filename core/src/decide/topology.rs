@@ -4,8 +4,8 @@
 //! the refusal. Changing settings by declaring anew was rejected, because two programs that differ
 //! by mistake would then fight silently. Deleting a queue takes its bindings along, and an
 //! auto-delete exchange that loses its last binding goes too, which may cost another exchange its
-//! last one: so it goes on until nothing more falls. Names that begin with "amq." mean nothing here;
-//! they are the AMQP door's business.
+//! last one: so it goes on until nothing more falls. Names that begin with "amq." mean nothing
+//! here; they are the AMQP door's business.
 
 use alloc::vec::Vec;
 

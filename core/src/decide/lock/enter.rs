@@ -1,8 +1,8 @@
 //! Reentrancy: the same hold of the same session comes in again.
 //!
-//! The unit is the hold id, never a thread, so a program decides itself what "the same" is. A weaker
-//! hold does not grow into a stronger one: two sharers that both wait to become exclusive would wait
-//! for each other for ever.
+//! The unit is the hold id, never a thread, so a program decides itself what "the same" is. A
+//! weaker hold does not grow into a stronger one: two sharers that both wait to become exclusive
+//! would wait for each other for ever.
 
 use crate::event::Event;
 use crate::lock::{Ending, Grant};
