@@ -114,7 +114,7 @@ pub fn publish_for(
 ) -> (f64, f64) {
     let body = vec![7u8; bytes];
     let started = Instant::now();
-    let mut times = Histogram::<u64>::new(3).expect("a histogram");
+    let mut times = Histogram::<u64>::new_with_bounds(1, 60_000_000_000, 3).expect("a histogram");
     let mut sent = std::collections::VecDeque::with_capacity(depth);
     let mut batch = Vec::with_capacity(depth);
     let mut notices = Vec::new();

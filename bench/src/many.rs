@@ -97,7 +97,7 @@ fn waiters(client: &Client, figures: &mut Figures, count: usize) {
     let bytes = (machine::memory_mib().0 - memory) * f64::from(1 << 20) / count as f64;
     let started = Instant::now();
     client.send(session, None, load::release(name.clone(), token, 0)).expect("the node runs");
-    let (mut handed, mut hold) = (0, 1);
+    let (mut handed, mut released, mut hold) = (0, 0, 1);
     load::take_until(client, |_, notice| {
         if let Notice::Reply(Ok(Outcome::Granted { token, .. })) = notice {
             handed += 1;
@@ -105,7 +105,8 @@ fn waiters(client: &Client, figures: &mut Figures, count: usize) {
             client.send(session, None, op).expect("the node runs");
             hold += 1;
         }
-        handed == count
+        released += usize::from(matches!(notice, Notice::Reply(Ok(Outcome::Released { .. }))));
+        handed == count && released == count + 1
     });
     let each = started.elapsed().as_secs_f64() * 1e6 / count as f64;
     figures.plain(format!("{count} waiters on one lock: to queue one"), "µs", vec![queued]);

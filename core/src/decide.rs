@@ -25,7 +25,7 @@ use crate::event::Answered;
 use crate::outcome::{Outcome, Refusal};
 use crate::step::Step;
 use crate::volatile::Timer;
-use crate::{Command, Op, RequestId, Ticket, Time, Token};
+use crate::{Command, Op, RequestId, Ticket, Time, Token, Verdict};
 
 /// Kinds of remembered answers; numbers are part of the file format.
 pub(crate) mod answer {
@@ -57,6 +57,13 @@ impl Step<'_> {
             return self.reply(ticket, result);
         }
         if let Some(bytes) = self.group_bytes(&op) {
+            // A group never spans two segments: what fits into none is refused before it begins.
+            let frame_bytes = 128;
+            let segment_bytes = self.d.shape.segment_bytes as usize;
+            let most = segment_bytes.saturating_sub(crate::step::EVENT_BYTES + frame_bytes);
+            if let Err(refusal) = Self::check_size("the command's journal room", bytes, most) {
+                return self.reply_early(ticket, Err(refusal));
+            }
             self.together(bytes);
         }
         match op {
@@ -192,15 +199,18 @@ impl Step<'_> {
     /// How much journal room a command needs beside the usual, if its events belong together.
     /// Those that end many things do so one by one: each end is complete in itself.
     fn group_bytes(&self, op: &Op) -> Option<usize> {
-        let settles = |n: usize| n * self.v.limits.move_bytes();
+        // A message may reach so many queues, when it is published and when it dies.
+        let arrivals = 16 * self.d.queues.len().min(self.v.limits.fan_out_max);
+        let settle = self.v.limits.move_bytes() + arrivals;
         match op {
-            Op::Publish(publish) => Some(publish.bytes()),
+            Op::Publish(publish) => Some(publish.bytes() + arrivals),
+            Op::Bind(_) | Op::Unbind(_) => Some(2 * self.v.limits.headers_bytes),
             Op::Write(write) => Some(write.bytes()),
-            Op::Settle(..) => Some(settles(1)),
-            Op::SettleMany(receipts, _) => Some(settles(receipts.len())),
+            Op::Settle(..) => Some(settle),
+            Op::SettleMany(receipts, Verdict::Ack) => Some(receipts.len() * 64),
             Op::Commit(commit) => Some(
-                settles(commit.settles.len())
-                    + commit.publishes.iter().map(crate::Publish::bytes).sum::<usize>()
+                commit.settles.len() * settle
+                    + commit.publishes.iter().map(|p| p.bytes() + arrivals).sum::<usize>()
                     + commit.writes.iter().map(crate::Write::bytes).sum::<usize>()
                     + commit.releases.len() * 64,
             ),
@@ -208,7 +218,9 @@ impl Step<'_> {
                 let page = self.d.shape.page_entries as usize * self.v.limits.entry_bytes();
                 Some(relocation.records.iter().map(|(_, r)| r.len() + 64).sum::<usize>() + page)
             }
-            Op::CloseSession { .. }
+            Op::SettleMany(..)
+            | Op::OpenSession { .. }
+            | Op::CloseSession { .. }
             | Op::DeleteQueue { .. }
             | Op::Purge(_)
             | Op::Redrive { .. }
@@ -316,9 +328,12 @@ impl Step<'_> {
 
     /// Ends what has run out, a bounded number at a time; false if more is due.
     pub(crate) fn tick(&mut self) -> bool {
-        let mut due = Vec::new();
-        let done = self.v.wheel.expire(self.now, self.v.limits.work_per_step, &mut due);
-        for timer in due {
+        // One at a time: what one timer ends may cancel the next.
+        let mut due = Vec::with_capacity(1);
+        let mut done = false;
+        for _ in 0..self.v.limits.work_per_step {
+            done = self.v.wheel.expire(self.now, 1, &mut due);
+            let Some(timer) = due.pop() else { break };
             match timer {
                 Timer::Session(slot) => self.session_due(slot),
                 Timer::Grant(slot) => self.grant_due(slot),

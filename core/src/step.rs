@@ -44,8 +44,9 @@ pub(crate) struct Step<'a> {
     together: bool,
 }
 
-/// More than any event needs that does not say how much it needs.
-const EVENT_BYTES: usize = 64 << 10;
+/// More than any event needs that does not say how much it needs; the largest of those is a grant
+/// of as many locks as one step may take, with names of full length.
+pub(crate) const EVENT_BYTES: usize = 24 << 10;
 
 impl Core {
     /// A shard that has never run. `seed` protects its indexes from chosen collisions.
@@ -160,6 +161,7 @@ impl Core {
         rules(&mut step);
         step.together = false;
         step.settle();
+        crate::check::check_small(&self.durable, &self.volatile);
     }
 }
 
@@ -188,6 +190,11 @@ impl Step<'_> {
     pub fn together(&mut self, bytes_max: usize) {
         self.log.group(bytes_max + EVENT_BYTES);
         self.together = true;
+    }
+
+    /// The group begun by [`Step::together`] is whole.
+    pub fn apart(&mut self) {
+        self.together = false;
     }
 
     /// Moves the shard's wall clock; only for booting.

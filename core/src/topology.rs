@@ -100,14 +100,9 @@ pub struct Exchange {
     pub config: ExchangeConfig,
     /// Routes by routing key or pattern.
     pub routes: BTreeMap<Arc<str>, Routes>,
+    /// How many routes there are.
+    pub bindings: usize,
     pub(crate) mark: Mark,
-}
-
-impl Exchange {
-    /// How many bindings it has.
-    pub fn bindings(&self) -> usize {
-        self.routes.values().map(|routes| routes.list.len()).sum()
-    }
 }
 
 /// Whether a topic pattern matches a routing key. Both are words between dots.

@@ -153,6 +153,11 @@ impl<T: Copy> Wheel<T> {
         true
     }
 
+    /// All timers with what they wake, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = (u32, T)> {
+        self.nodes.iter().map(|(timer, node)| (timer, node.what))
+    }
+
     /// How many timers wait.
     pub fn len(&self) -> usize {
         self.nodes.len()

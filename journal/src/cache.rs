@@ -1,17 +1,24 @@
 //! Chunks of segment files kept in memory after they were read.
 //!
 //! Consumers that lag behind read neighbouring records one after the other, so a read fetches a
-//! whole aligned chunk. The least recently used chunk goes first. Every record is verified on each
+//! whole aligned chunk, once two reads lie close behind each other: due times and relocation
+//! read records all over the log, and a chunk for each of those would read a thousand times what
+//! is needed. The least recently used chunk goes first. Every record is verified on each
 //! read: that costs less than knowing which chunk has been verified, and also notices memory that
 //! changed.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 
 use leasehold_env::DiskFile;
 
 /// Length of a chunk, and where chunks start: at multiples of it.
 const CHUNK_BYTES: usize = 256 << 10;
+
+/// How many strays are remembered: more than a queue has priorities in use.
+const STRAYS_MAX: usize = 32;
+/// A read that starts so close behind another follows it.
+const NEAR_BYTES: u64 = 16 << 10;
 
 #[derive(Debug)]
 struct Chunk {
@@ -25,13 +32,15 @@ pub(crate) struct Cache {
     /// By segment and chunk number.
     chunks: HashMap<(u64, u64), Chunk>,
     chunks_max: usize,
+    /// Ends of the latest reads that were not served from a chunk: segment and offset.
+    strays: VecDeque<(u64, u64)>,
     now: u64,
 }
 
 impl Cache {
     pub fn new(bytes_max: usize) -> Self {
         let chunks_max = (bytes_max / CHUNK_BYTES).max(1);
-        Self { chunks: HashMap::new(), chunks_max, now: 0 }
+        Self { chunks: HashMap::new(), chunks_max, strays: VecDeque::new(), now: 0 }
     }
 
     /// Appends the `size` bytes at `offset` of `segment` to `out`. `written` is how many bytes of
@@ -46,7 +55,7 @@ impl Cache {
         out: &mut Vec<u8>,
     ) -> io::Result<()> {
         let end = offset + size as u64;
-        if size > CHUNK_BYTES {
+        if size > CHUNK_BYTES || self.is_stray(segment, offset, end) {
             let from = out.len();
             out.resize(from + size, 0);
             return file.read_exact_at(&mut out[from..], offset);
@@ -61,6 +70,25 @@ impl Cache {
             at = until;
         }
         Ok(())
+    }
+
+    /// Whether a read neither finds its chunk nor follows another one closely.
+    fn is_stray(&mut self, segment: u64, offset: u64, end: u64) -> bool {
+        if self.chunks.contains_key(&(segment, offset / CHUNK_BYTES as u64)) {
+            return false;
+        }
+        let near = NEAR_BYTES + 4 * (end - offset);
+        let follows =
+            |stray: &(u64, u64)| stray.0 == segment && (stray.1..stray.1 + near).contains(&offset);
+        if let Some(i) = self.strays.iter().position(follows) {
+            self.strays.remove(i);
+            return false;
+        }
+        if self.strays.len() == STRAYS_MAX {
+            self.strays.pop_front();
+        }
+        self.strays.push_back((segment, end));
+        true
     }
 
     /// Forgets a segment that is going to be something else.

@@ -184,6 +184,8 @@ impl<D: Disk> Shard<D> {
             self.effects = effects;
         }
         let found = self.core.state().messages_in(list, base, segment, COPY_MESSAGES);
+        // The copies go into one group, which has to fit into a segment beside their page.
+        let copy_bytes = COPY_BYTES.min(self.journal.segment_bytes() as usize / 8);
         let mut records = Vec::new();
         let mut bytes = 0;
         for (at, place) in &found {
@@ -196,11 +198,11 @@ impl<D: Disk> Shard<D> {
                 // It stays where it is, and keeps its segment: damage is never deleted.
                 Err(_) => self.counters.damaged_reads += 1,
             }
-            if bytes >= COPY_BYTES {
+            if bytes >= copy_bytes {
                 break;
             }
         }
-        if records.len() == found.len() && found.len() == COPY_MESSAGES || bytes >= COPY_BYTES {
+        if records.len() == found.len() && found.len() == COPY_MESSAGES || bytes >= copy_bytes {
             self.upkeep.copies.push_front((list, base, segment));
         }
         if records.is_empty() && !found.is_empty() {

@@ -10,7 +10,11 @@ use leasehold_bench::{durable, figures::Figures, machine, many, speed, waiting};
 fn main() {
     let mut parts: Vec<String> = Vec::new();
     let (mut json, mut directory, mut millions) = (None, None, 5u64);
-    let mut arguments = std::env::args().skip(1);
+    let list: Vec<String> = std::env::args().skip(1).collect();
+    if list.first().is_some_and(|first| first == "child") {
+        return waiting::child(&list[1..]);
+    }
+    let mut arguments = list.into_iter();
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().unwrap_or_else(|| usage("a value is missing"));
         match argument.as_str() {

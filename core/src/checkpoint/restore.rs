@@ -69,6 +69,7 @@ impl Durable {
                     name: name(f)?,
                     config: get_exchange(f)?,
                     routes: Default::default(),
+                    bindings: 0,
                     mark: STORED,
                 };
                 self.insert_exchange(slot(&mut k)?, exchange);
@@ -183,6 +184,7 @@ impl Durable {
             list.push(Route { to, arguments, match_all: f.flag("match")? });
         }
         let exchange = self.exchanges.get_mut(exchange).ok_or(misfit("exchange of routes"))?;
+        exchange.bindings += list.len();
         exchange.routes.insert(key.into(), Routes { list, mark: STORED });
         Ok(())
     }

@@ -290,7 +290,9 @@ impl Step<'_> {
             })
             .collect();
         let arrivals = List::Made(&arrivals);
-        self.emit(Event::Moved { queue, lane, at, why: Why::Died(reason), arrivals, entry });
+        let bytes_max = 16 * targets.len() + self.v.limits.entry_bytes();
+        let why = Why::Died(reason);
+        self.emit_large(bytes_max, Event::Moved { queue, lane, at, why, arrivals, entry });
         targets.into_iter().for_each(|slot| self.look_at(slot));
     }
 

@@ -260,7 +260,7 @@ impl Step<'_> {
         if there {
             return Ok(Outcome::Done);
         }
-        let bindings = self.d.exchanges[exchange].bindings();
+        let bindings = self.d.exchanges[exchange].bindings;
         Self::check_limit("bindings of the exchange", bindings, limits.bindings_max)?;
         let (arguments, match_all) = (&arguments[..], *match_all);
         self.emit(Event::Bound { exchange, key, to, arguments, match_all });

@@ -168,10 +168,13 @@ impl Step<'_> {
                 return;
             }
             let waiter = self.unlink_waiter(first);
+            // The grant and the memory of its request: a crash must not part them.
+            self.together(0);
             let outcome = self.grant(waiter.session, waiter.session_id, &waiter.acquire);
             if let Outcome::Granted { token, .. } = outcome {
                 self.remember(waiter.request, answer::GRANTED, token.0, 0);
             }
+            self.apart();
             self.reply(waiter.ticket, Ok(outcome));
             let others = waiter.acquire.wants.iter().map(|(other, _)| other);
             self.v.free.extend(others.filter(|other| *other != name).cloned());

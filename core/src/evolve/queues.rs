@@ -211,7 +211,7 @@ impl Durable {
         self.resident += items.len();
         let mut pages: VecDeque<Page<Delayed>> = VecDeque::new();
         for (at, item) in items.into_iter().enumerate() {
-            if at as u64 % u64::from(self.shape.page_entries) == 0 {
+            if (at as u64).is_multiple_of(u64::from(self.shape.page_entries)) {
                 pages.push_back(Page::new(at as u64));
             }
             pages.back_mut().expect("just made").push(item, self.shape.segment_bytes);

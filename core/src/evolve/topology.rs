@@ -89,6 +89,7 @@ impl Durable {
                 name: Name::new(name).expect("journaled names were checked"),
                 config,
                 routes: Default::default(),
+                bindings: 0,
                 mark: Mark::default(),
             },
         );
@@ -145,7 +146,9 @@ impl Durable {
     fn edit_routes(&mut self, slot: u32, key: &Arc<str>, edit: impl FnOnce(&mut Vec<Route>)) {
         let exchange = &mut self.exchanges[slot];
         let routes = exchange.routes.entry(key.clone()).or_default();
+        exchange.bindings -= routes.list.len();
         edit(&mut routes.list);
+        exchange.bindings += routes.list.len();
         if routes.list.is_empty() {
             let routes = exchange.routes.remove(key).expect("just edited");
             self.changed.removed(routes.mark, CellKey::Routes(slot, key.clone()));
