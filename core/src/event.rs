@@ -198,7 +198,7 @@ pub(crate) fn get_mode(from: &mut Reader<'_>) -> Result<Mode, DecodeError> {
 }
 
 /// Names one after the other, each with its length.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub enum Names<'a> {
     /// In memory.
     Made(&'a [crate::Name]),
@@ -218,6 +218,12 @@ impl<'a> Names<'a> {
             (!reader.rest().is_empty()).then(|| reader.text("name").expect("checked when decoded"))
         });
         made.iter().map(crate::Name::as_str).chain(read)
+    }
+}
+
+impl PartialEq for Names<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.iter().eq(other.iter())
     }
 }
 

@@ -19,7 +19,7 @@ use crate::error::OpenError;
 use crate::log::{Adapter, Tally};
 use crate::metrics::{Counters, Metrics};
 use crate::options::{Durability, Options};
-use crate::upkeep::Upkeep;
+use crate::upkeep::{UPKEEP, Upkeep};
 
 /// Journal bytes set aside for settling one message: an ack's record with its header, rounded up.
 pub(crate) const SETTLE_BYTES: u64 = 40;
@@ -304,6 +304,7 @@ impl<D: Disk> Shard<D> {
     fn take_in(&mut self, effect: Effect) {
         let after = if effect.after_sync { self.tally.must_sync } else { 0 };
         let (ticket, notice) = match effect.kind {
+            EffectKind::Reply(UPKEEP, _) => return,
             EffectKind::Reply(ticket, result) => {
                 self.count(&result);
                 (ticket, Notice::Reply(result))

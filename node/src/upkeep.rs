@@ -26,6 +26,9 @@ const COPY_BYTES: usize = 1 << 20;
 /// How often finished chores are looked for while some are under way, microseconds.
 const CHORES_US: u64 = 10_000;
 
+/// The ticket of upkeep's own commands; nobody waits for their answers.
+pub(crate) const UPKEEP: Ticket = Ticket(0);
+
 /// What upkeep remembers between turns.
 #[derive(Debug)]
 pub(crate) struct Upkeep {
@@ -213,7 +216,7 @@ impl<D: Disk> Shard<D> {
         self.with_log(|core, log, now, out| {
             let op = Op::Relocate(relocation);
             let command =
-                Command { ticket: Ticket(0), session: SessionId::NONE, request: None, op };
+                Command { ticket: UPKEEP, session: SessionId::NONE, request: None, op };
             core.step(now, command, log, out);
         });
     }

@@ -37,7 +37,7 @@ fn stop_at(seed: u64, stop: u64, turns: u64, mode: Crash) -> Lawful<Ledger> {
 
 #[test]
 fn any_disk_operation_may_be_the_last() {
-    const TURNS: u64 = 60;
+    const TURNS: u64 = 200;
     let mut sum = Ledger::default();
     for seed in 0..number("LEASEHOLD_SEEDS", 2).min(64) {
         let mut whole = Simulation::new(seed, Habits::default());

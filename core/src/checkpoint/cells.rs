@@ -265,6 +265,10 @@ impl Durable {
             ListId::Lane(n, lane) => {
                 let pages = &mut self.queues[n].lanes[usize::from(lane)].pages;
                 let page = crate::evolve::queues::page_at(pages, base);
+                if page.count == 0 {
+                    // Kept for its room alone; a lane without it is the same lane.
+                    return;
+                }
                 page.mark.save();
                 page.encode(scratch);
             }

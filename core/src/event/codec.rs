@@ -23,7 +23,9 @@ impl<'a> Event<'a> {
             | Self::ExchangeDeclared { .. }
             | Self::ExchangeDeleted { .. }
             | Self::Bound { .. }
-            | Self::Unbound { .. } => true,
+            | Self::Unbound { .. }
+            // Otherwise a power loss would make a second delivery look like a first.
+            | Self::HorizonRaised { .. } => true,
             Self::Entered { deadline, .. } => *deadline != 0,
             Self::Published { envelope, .. } => !envelope.transient,
             _ => false,

@@ -130,11 +130,15 @@ impl<T: Item> Page<T> {
         true
     }
 
-    /// Marks everything as gone.
+    /// Marks everything as gone. What is appended afterwards is not.
     pub(crate) fn clear(&mut self) {
         self.live = 0;
         self.gone = Vec::new();
-        self.gone.resize((self.count as usize).div_ceil(64), u64::MAX);
+        let count = self.count as usize;
+        self.gone.resize(count.div_ceil(64), u64::MAX);
+        if let Some(last) = self.gone.last_mut().filter(|_| !count.is_multiple_of(64)) {
+            *last = (1 << (count % 64)) - 1;
+        }
     }
 
     /// Drops the items from memory; they are stored. Returns how many there were.

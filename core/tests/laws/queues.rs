@@ -77,6 +77,8 @@ pub struct Model {
     pub next_message: MessageId,
     pub deliveries: u64,
     pub deaths: u64,
+    /// Copies that waited in their lanes when the step began.
+    waiting: Vec<Copy>,
 }
 
 type Counts = BTreeMap<(Life, MessageId), i64>;
@@ -133,6 +135,11 @@ impl Model {
     pub fn look(&mut self, shard: &Shard) {
         let after = survey(shard);
         let before = std::mem::take(&mut self.copies);
+        let leased = |copy: &&Copy| {
+            let leases = &mut self.leases.iter();
+            !leases.any(|l| l.life == copy.life && l.message == copy.message)
+        };
+        self.waiting = before.iter().filter(leased).cloned().collect();
         self.story.closed.extend(shard.said.iter().filter_map(|kind| match kind {
             EffectKind::SessionEnded(_, id) => Some(*id),
             _ => None,
@@ -233,9 +240,9 @@ impl Model {
         }
         let only = after.iter().filter(is_it).count() <= 1;
         self.attempts(&copy, delivery, only);
-        if let Some(Copy { at: Some((lane, at)), entry, .. }) = &known {
-            let first = !self.delivered.contains(&copy);
-            self.in_order(shard, &life, *lane, *at, entry.key, first, after);
+        if let Some(known) = &known {
+            self.in_order(known, after);
+            self.by_priority(known, &self.waiting.clone(), after);
         }
         let key = known.map_or(0, |copy| copy.entry.key);
         self.delivered.insert(copy);
@@ -263,54 +270,189 @@ impl Model {
         }
     }
 
-    #[allow(clippy::too_many_arguments, reason = "what is known of one delivery")]
-    fn in_order(
-        &mut self,
-        shard: &Shard,
-        life: &Life,
-        lane: u8,
-        at: u64,
-        key: u64,
-        first: bool,
-        after: &[Copy],
-    ) {
-        let here = |copy: &&Copy| copy.life == *life;
-        if key != 0 {
-            let taken = self.leases.iter().find(|l| l.life == *life && l.key == key);
+    /// First deliveries go in order of the lane, those of one key one at a time.
+    fn in_order(&mut self, known: &Copy, after: &[Copy]) {
+        let Copy { life, message, at: Some((lane, at)), entry } = known else { return };
+        if entry.key != 0 {
+            let taken = self.leases.iter().find(|l| l.life == *life && l.key == entry.key);
             assert!(taken.is_none(), "two deliveries of one ordering key: {taken:?}");
-            let earlier = after.iter().filter(here).find(|copy| {
-                copy.entry.key == key && copy.at.is_some_and(|(l, a)| l == lane && a < at)
+            let earlier = after.iter().find(|copy| {
+                let ahead = copy.at.is_some_and(|(l, a)| l == *lane && a < *at);
+                copy.life == *life && copy.entry.key == entry.key && ahead
             });
             assert!(earlier.is_none(), "an earlier message of the key waits: {earlier:?}");
-        } else if first {
-            let reached = self.reached.entry((life.clone(), lane)).or_default();
+        } else if !self.delivered.contains(&(life.clone(), *message)) {
+            let reached = self.reached.entry((life.clone(), *lane)).or_default();
             assert!(at + 1 > *reached, "first deliveries of a lane are in order");
             *reached = at + 1;
         }
-        // What waited in a higher lane before the step goes first.
-        let busy = |copy: &&Copy| {
-            let lease = |l: &Lease| l.life == copy.life && l.message == copy.message;
-            self.leases.iter().any(lease)
-        };
-        let published = |copy: &&Copy| {
-            self.story.published.contains(&(copy.life.0.clone(), copy.message))
-        };
-        let higher = after.iter().filter(here).find(|copy| {
-            copy.at.is_some_and(|(other, _)| other > lane)
-                && copy.entry.key == 0
-                && !busy(copy)
-                && !published(copy)
-                && self.was_ready(copy)
-        });
-        let later = shard.said.iter().filter(|kind| matches!(kind, EffectKind::Deliver(..)));
-        let alone = later.count() == 1;
-        assert!(!alone || higher.is_none(), "a higher priority waits: {higher:?}");
     }
 
-    fn was_ready(&self, _copy: &Copy) -> bool {
-        // Surveys before the step were taken away by `look`; a copy that was delivered before may
-        // have come back within this step, so only those never delivered count.
-        !self.delivered.contains(&(_copy.life.clone(), _copy.message))
-            && self.settled_in_lane.contains(&(_copy.life.clone(), _copy.message))
+    /// Whatever waited in a higher lane all through the step goes before what was delivered in it.
+    fn by_priority(&self, delivered: &Copy, waiting: &[Copy], after: &[Copy]) {
+        let Some((lane, _)) = delivered.at else { return };
+        let higher = after.iter().find(|copy| {
+            copy.life == delivered.life
+                && copy.entry.key == 0
+                && copy.at.is_some_and(|(other, _)| other > lane)
+                && waiting.iter().any(|w| w.life == copy.life && w.at == copy.at)
+                && !self.leases.iter().any(|l| l.life == copy.life && l.message == copy.message)
+        });
+        assert!(higher.is_none(), "{higher:?} waits while {delivered:?} goes");
+    }
+
+    /// Every difference between two surveys has a reason.
+    fn conserve(&mut self, shard: &Shard, before: &[Copy], after: &[Copy]) {
+        let mut change = counts(after);
+        for (copy, count) in counts(before) {
+            *change.entry(copy).or_default() -= count;
+        }
+        for (queue, message) in &self.story.published {
+            let mut now = change.iter().filter(|((life, _), _)| life.0 == *queue);
+            let life = self.life(shard, queue).or(now.next().map(|((life, _), _)| life.clone()));
+            let life = life.expect("messages are published to queues that are there");
+            *change.entry((life, *message)).or_default() -= 1;
+        }
+        let mut came: BTreeMap<MessageId, i64> = BTreeMap::new();
+        for ((_, message), count) in change.iter().filter(|(_, count)| **count > 0) {
+            *came.entry(*message).or_default() += count;
+        }
+        let gone: Vec<_> = change.into_iter().filter(|(_, count)| *count < 0).collect();
+        let mut must_move: BTreeMap<MessageId, i64> = BTreeMap::new();
+        let mut may_move: BTreeMap<MessageId, i64> = BTreeMap::new();
+        for ((life, message), count) in gone {
+            let end = self.reason(shard, &life, message, before, after);
+            let (moved, done) = end.unwrap_or_else(|| {
+                panic!("message {message} is lost from {life:?} without a reason")
+            });
+            if moved {
+                *may_move.entry(message).or_default() -= count;
+                if !done {
+                    *must_move.entry(message).or_default() -= count;
+                }
+            }
+            self.deaths += u64::from(moved);
+            let copy = (life, message);
+            if !after.iter().any(|other| other.life == copy.0 && other.message == message) {
+                self.failures.remove(&copy);
+                self.delivered.remove(&copy);
+                self.old.remove(&copy);
+            }
+        }
+        for (message, count) in &came {
+            let moved = may_move.get(message).copied().unwrap_or(0);
+            assert!(*count <= moved, "message {message} came from nowhere: {count} of {moved}");
+        }
+        for (message, count) in must_move {
+            let moved = came.get(&message).copied().unwrap_or(0);
+            assert!(count <= moved, "dead message {message} did not arrive: {moved} of {count}");
+        }
+    }
+
+    /// Whether a copy may have left so: moved elsewhere, done with. `None`: it may not have left.
+    fn reason(
+        &self,
+        shard: &Shard,
+        life: &Life,
+        message: MessageId,
+        before: &[Copy],
+        after: &[Copy],
+    ) -> Option<(bool, bool)> {
+        let copy = (life.clone(), message);
+        let is_it = |other: &&Copy| other.life == *life && other.message == message;
+        let old = before.iter().find(is_it);
+        let leased = self.leases.iter().any(|l| l.life == *life && l.message == message);
+        if self.life(shard, &life.0).as_ref() != Some(life) {
+            let (config, _) = super::moves::queue(&life.0);
+            let story = &self.story;
+            let may = story.deleted.as_deref() == Some(&life.0)
+                || config.auto_delete
+                || config.exclusive && !story.closed.is_empty()
+                || story.restarted && !config.durable;
+            return may.then_some((true, true));
+        }
+        if self.story.acked.contains(&copy) {
+            return Some((false, true));
+        }
+        if self.story.purged.as_deref() == Some(&life.0) && !leased {
+            return Some((false, true));
+        }
+        if self.story.redriven.as_deref() == Some(&life.0) && !leased {
+            return Some((true, false));
+        }
+        let (config, _) = super::moves::queue(&life.0);
+        let wall = WALL + shard.log.now;
+        let rejected = self.story.rejected.contains(&copy);
+        let expired = old.is_some_and(|c| c.entry.expires != 0 && c.entry.expires <= wall);
+        let failures = self.failures.get(&copy).copied().unwrap_or(0);
+        let spent = config.deliveries_max.is_some_and(|max| failures >= u32::from(max));
+        let here = |list: &[Copy]| list.iter().filter(|c| c.life == *life).count() as u64;
+        let came = self.story.published.iter().filter(|(queue, _)| *queue == life.0).count();
+        let arrivals = before.len().max(after.len()) as u64;
+        let moving = self.story.redriven.is_some() || !self.story.rejected.is_empty();
+        let most = here(before) + came as u64 + if moving { arrivals } else { 0 };
+        let delayed = before.iter().any(|c| c.life == *life && c.at.is_none());
+        let full = config.messages_max.is_some_and(|max| most > max || delayed)
+            && config.overflow == queue::Overflow::DropOldest;
+        let dead = rejected || spent || (expired || full) && !leased;
+        if !dead {
+            return None;
+        }
+        let Some(target) = super::moves::dead_letters(&life.0) else { return Some((false, true)) };
+        let state = shard.core.state();
+        let deaths = old.map_or(&[][..], |copy| copy.entry.deaths());
+        let known = deaths.iter().any(|death| death.queue.as_str() == target);
+        let was_rejected = deaths.iter().any(|d| d.reason == index::DeathReason::Rejected);
+        let round = known && !rejected && !was_rejected;
+        let there = state.queue_named(target).is_some() && !round;
+        let target_life = self.life(shard, target);
+        let taken = target_life.is_some_and(|life| self.story.acked.contains(&(life, message)));
+        // A message may die of several things at once; a cycle is cut for some of them only.
+        let may_stop = !there || taken || known;
+        Some((true, may_stop))
+    }
+
+    /// What is known of queues that are gone, and of deliveries long ago, is let go.
+    fn forget(&mut self, shard: &Shard) {
+        let state = shard.core.state();
+        let lives: BTreeSet<Life> = state
+            .queues()
+            .iter()
+            .map(|(_, queue)| (queue.name.as_str().to_owned(), queue.id.serial))
+            .collect();
+        self.failures.retain(|(life, _), _| lives.contains(life));
+        self.delivered.retain(|(life, _)| lives.contains(life));
+        self.reached.retain(|(life, _), _| lives.contains(life));
+        self.ids.retain(|(life, _), _| lives.contains(life));
+        if self.story.restarted {
+            let copies = self.copies.iter().filter(|copy| copy.at.is_some());
+            self.old = copies.map(|copy| (copy.life.clone(), copy.message)).collect();
+        }
+        for (life, in_flight) in state.queues().iter().map(|(_, queue)| {
+            let life = (queue.name.as_str().to_owned(), queue.id.serial);
+            let leases = self.leases.iter().filter(|lease| lease.life == life).count() as u64;
+            (life, leases)
+        }) {
+            let live = self.copies.iter().filter(|copy| copy.life == life).count() as u64;
+            assert!(in_flight <= live, "what is in flight is there");
+        }
+    }
+
+    /// The queues that a publish reaches and those that know its id already, by naive rules.
+    pub fn expect(&self, shard: &Shard, targets: &[String], id: u64) -> (Vec<String>, u32) {
+        let (mut fresh, mut duplicates) = (Vec::new(), 0);
+        for queue in targets {
+            let (config, _) = super::moves::queue(queue);
+            let life = self.life(shard, queue).expect("routes lead to queues");
+            let seen = self.ids.get(&(life, id));
+            let window = config.dedup_us.filter(|_| id != 0);
+            let known = window.is_some_and(|w| seen.is_some_and(|at| at + w >= shard.log.now));
+            if known {
+                duplicates += 1;
+            } else {
+                fresh.push(queue.clone());
+            }
+        }
+        (fresh, duplicates)
     }
 }

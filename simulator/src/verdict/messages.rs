@@ -48,6 +48,8 @@ pub struct Open {
     pub until: Option<u64>,
     /// The session that has it.
     pub session: u64,
+    /// The queue it came from.
+    pub queue: usize,
 }
 
 /// Whether a message must be in the store.
@@ -187,7 +189,8 @@ impl Ledger {
         if !before {
             message.delivered_in.push(came.queue);
         }
-        message.open = Some(Open { token: came.token, until: came.until, session: came.session });
+        let Delivered { token, until, session, queue, .. } = *came;
+        message.open = Some(Open { token, until, session, queue });
         Ok(id)
     }
 
@@ -210,7 +213,8 @@ impl Ledger {
             .messages
             .iter()
             .filter(|(other, m)| **other != id && (m.queue, m.key) == (message.queue, message.key));
-        let taken = others.find(|(_, other)| self.is_open(other, came.now));
+        let here = |other: &Message| other.open.is_some_and(|open| open.queue == came.queue);
+        let taken = others.find(|(_, other)| here(other) && self.is_open(other, came.now));
         demand(taken.is_none(), || {
             format!("message {id} came while {taken:?} of the same ordering key is out")
         })
@@ -250,7 +254,7 @@ impl Ledger {
                 format!("message {id} is delivered anew with the old token {}", message.token)
             })?;
         }
-        self.checked.entry("found").and_modify(|n| *n += there.len() as u64).or_insert(0);
+        *self.checked.entry("found").or_default() += there.len() as u64;
         for (id, message) in &mut self.messages {
             let count = there.get(id).copied().unwrap_or(0);
             let standing = message.standing();
