@@ -173,10 +173,27 @@ pub struct QueueView {
     pub bytes: u64,
     /// Its consumers.
     pub consumers: u32,
+    /// The first 1000 of them in order of arrival.
+    pub consumer_views: Vec<ConsumerView>,
     /// Deliveries are held back.
     pub paused: bool,
     /// Sums since it was declared.
     pub totals: QueueTotals,
+}
+
+/// A consumer as inspect shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConsumerView {
+    /// Its identity.
+    pub id: ConsumerId,
+    /// Its session.
+    pub session: SessionId,
+    /// Deliveries it may have in flight.
+    pub credit: u32,
+    /// Deliveries it has in flight.
+    pub in_flight: u32,
+    /// What it says about itself.
+    pub label: Option<Arc<str>>,
 }
 
 /// A message as peek shows it; the node fetches the record.

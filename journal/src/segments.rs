@@ -103,6 +103,14 @@ impl<D: Disk> Segments<D> {
         Ok(())
     }
 
+    /// Gives the room of a spare back to the disk, if there is one.
+    pub fn drop_spare(&mut self) -> io::Result<bool> {
+        let Some(spare) = self.spares.pop_back() else { return Ok(false) };
+        self.names_dirty = true;
+        self.disk.remove(&spare.name)?;
+        Ok(true)
+    }
+
     /// Makes a spare, of which there must be one, the current segment.
     pub fn roll(&mut self) -> io::Result<()> {
         let number = self.current + 1;

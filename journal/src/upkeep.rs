@@ -245,6 +245,17 @@ impl<D: Disk> Journal<D> {
         Ok(())
     }
 
+    /// Gives the room of one spare segment back to the disk, for a checkpoint that found none; false
+    /// if there is no spare. The caller makes sure that the rest is enough for what it promised.
+    ///
+    /// # Errors
+    /// `Io`, `Poisoned`.
+    pub fn release_spare(&mut self) -> Result<bool, JournalError> {
+        self.check_poison()?;
+        let dropped = self.segments.drop_spare();
+        dropped.map_err(|source| self.fail("remove", "a spare segment".to_owned(), source))
+    }
+
     /// Sets room aside for one more segment, because `needed` bytes are asked for.
     pub(crate) fn reserve_spare(&mut self, needed: u64) -> Result<(), JournalError> {
         match self.segments.reserve_spare() {

@@ -24,7 +24,7 @@ use crate::upkeep::{UPKEEP, Upkeep};
 /// Journal bytes set aside for settling one message: an ack's record with its header, rounded up.
 pub(crate) const SETTLE_BYTES: u64 = 40;
 /// Room beyond that which new things must leave free, so that renewals and releases go on.
-const SLACK_BYTES: u64 = 1 << 20;
+pub(crate) const SLACK_BYTES: u64 = 1 << 20;
 
 /// A notice and the sequence that must be durable before it leaves.
 pub(crate) struct Held {
@@ -136,6 +136,8 @@ impl<D: Disk> Shard<D> {
         self.begin(clock);
         let wall = clock.wall_us();
         self.with_log(|core, log, now, out| core.boot(now, wall, log, out));
+        // What was promised before the restart holds after it; without room nothing new comes in.
+        self.full = self.make_room(self.reserve());
         self.finish(clock);
     }
 
@@ -238,6 +240,7 @@ impl<D: Disk> Shard<D> {
     }
 
     fn make_room(&mut self, needed: u64) -> Fullness {
+        // Spares are whole segments, and the end of one may stay unused.
         match self.journal.ensure_headroom(needed + SLACK_BYTES) {
             Ok(()) => Fullness::Roomy,
             Err(JournalError::Full { .. }) if self.journal.headroom() >= needed => Fullness::Tight,
@@ -250,7 +253,7 @@ impl<D: Disk> Shard<D> {
     }
 
     /// Room that settling everything there is may need.
-    fn reserve(&self) -> u64 {
+    pub(crate) fn reserve(&self) -> u64 {
         self.core.state().messages() * SETTLE_BYTES + self.core.state().grants().len() as u64 * 64
     }
 

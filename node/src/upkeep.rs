@@ -12,7 +12,7 @@ use leasehold_core::{CellSink, Command, Op, SessionId, SweepState, Ticket};
 use leasehold_env::Disk;
 use leasehold_journal::{Checkpoint, JournalError, Position, Sweep};
 
-use crate::shard::Shard;
+use crate::shard::{SLACK_BYTES, Shard};
 
 /// Cells of the sweep in one checkpoint.
 const SWEEP_CELLS: usize = 4096;
@@ -87,8 +87,16 @@ impl<D: Disk> Shard<D> {
 
     fn maintain(&mut self) -> Result<(), JournalError> {
         match self.journal.poll() {
+            Ok(()) => {}
             // A checkpoint without room is tried again by the journal; replay covers it until then.
-            Ok(()) | Err(JournalError::Full { .. }) => {}
+            // Without it no segment can be retired, so what settling freed of the room set aside
+            // is given back for it.
+            Err(JournalError::Full { .. }) => {
+                let kept = self.journal.headroom().saturating_sub(self.journal.segment_bytes());
+                if kept >= self.reserve() + SLACK_BYTES {
+                    self.journal.release_spare()?;
+                }
+            }
             Err(error) => return Err(error),
         }
         if self.checkpoint_is_due() {
@@ -215,8 +223,7 @@ impl<D: Disk> Shard<D> {
         let relocation = Box::new(Relocation { list, base, records });
         self.with_log(|core, log, now, out| {
             let op = Op::Relocate(relocation);
-            let command =
-                Command { ticket: UPKEEP, session: SessionId::NONE, request: None, op };
+            let command = Command { ticket: UPKEEP, session: SessionId::NONE, request: None, op };
             core.step(now, command, log, out);
         });
     }

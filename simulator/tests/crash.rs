@@ -60,7 +60,8 @@ fn life(seed: u64) -> Lawful<Ledger> {
     let durability = if lazy { Durability::None } else { Durability::Always };
     let options = Options { durability, ..small_options() };
     let publish_percent = 20 + seed % 3 * 12;
-    let mut simulation = Simulation::new(seed, Habits { options, publish_percent, ..Habits::default() });
+    let mut simulation =
+        Simulation::new(seed, Habits { options, publish_percent, ..Habits::default() });
     simulation.open()?;
     for _ in 0..6 {
         let mode = if lazy { Crash::KeepAll } else { MODES[simulation.chance.below(4) as usize] };

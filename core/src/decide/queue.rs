@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use crate::event::{Event, List, Range, Why};
 use crate::index::{Entry, ListId};
-use crate::outcome::{EffectKind, Outcome, Peeked, QueueView, Refusal};
+use crate::outcome::{ConsumerView, EffectKind, Outcome, Peeked, QueueView, Refusal};
 use crate::slab::NONE;
 use crate::step::Step;
 use crate::volatile::{LaneSide, QueueSide};
@@ -13,6 +13,9 @@ use crate::{Name, SessionId};
 
 /// Messages that one peek shows at most.
 const PEEK_MAX: u32 = 1000;
+
+/// Consumers that one inspect shows at most.
+const VIEWS_MAX: usize = 1000;
 
 /// Messages that one redrive moves at most.
 const REDRIVE_MAX: u32 = 10_000;
@@ -36,9 +39,21 @@ impl Step<'_> {
             parked: side.parked,
             bytes: queue.bytes,
             consumers: side.consumers.len() as u32,
+            consumer_views: side.consumers.iter().take(VIEWS_MAX).map(|&c| self.view(c)).collect(),
             paused: queue.paused,
             totals: queue.totals,
         })))
+    }
+
+    fn view(&self, consumer: u32) -> ConsumerView {
+        let consumer = &self.v.consumers[consumer];
+        ConsumerView {
+            id: consumer.id,
+            session: self.v.sessions[consumer.session].id,
+            credit: consumer.credit,
+            in_flight: consumer.in_flight,
+            label: consumer.label.clone(),
+        }
     }
 
     pub(super) fn pause(&mut self, name: &Name, paused: bool) -> Result<Outcome, Refusal> {

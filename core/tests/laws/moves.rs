@@ -87,8 +87,7 @@ pub fn queue(name: &str) -> (QueueConfig, Option<&'static str>) {
             let (dedup_us, lease_us) = (Some(SECOND), Some(300 * MS));
             let dead_letter = to("dead");
             let deliveries_max = Some(3);
-            let config =
-                QueueConfig { dedup_us, lease_us, deliveries_max, dead_letter, ..plain };
+            let config = QueueConfig { dedup_us, lease_us, deliveries_max, dead_letter, ..plain };
             (config, Some("dead"))
         }
         "full" => {

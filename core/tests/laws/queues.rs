@@ -182,9 +182,9 @@ impl Model {
         let restarted = self.story.restarted;
         let (closed, state) = (&self.story.closed, shard.core.state());
         let (kept, gone): (Vec<Lease>, Vec<Lease>) = self.leases.drain(..).partition(|lease| {
-            let there = state.queue_named(&lease.life.0).is_some_and(|slot| {
-                state.queues()[slot].id.serial == lease.life.1
-            });
+            let there = state
+                .queue_named(&lease.life.0)
+                .is_some_and(|slot| state.queues()[slot].id.serial == lease.life.1);
             there
                 && !restarted
                 && !closed.contains(&lease.session)

@@ -14,6 +14,9 @@ use leasehold_core::*;
 /// Wall-clock time when the shard's time was 0.
 pub const WALL: Time = 1_000_000 * SECOND;
 
+/// Records stand so far apart at least: journal segments then hold few of them, and grow old soon.
+const RECORD_BYTES: u64 = 8 << 10;
+
 pub type Cells = BTreeMap<Vec<u8>, Vec<u8>>;
 pub type Answer = Result<Outcome, Refusal>;
 
@@ -43,7 +46,7 @@ impl Log for Memory {
             position: self.end,
             size: bytes.len() as u32,
         };
-        self.end += bytes.len() as u64;
+        self.end += (bytes.len() as u64).max(RECORD_BYTES);
         self.records.push((stamp, bytes));
         stamp
     }
@@ -144,14 +147,18 @@ impl Shard {
 
     /// Sends a command and takes its answer out of what was said, asking again for pages.
     pub fn try_ask(&mut self, session: SessionId, request: Option<u128>, op: Op) -> Option<Answer> {
+        let mut before = Vec::new();
         for _ in 0..64 {
             let ticket = self.send(session, request, op.clone());
-            let is_mine = |kind: &EffectKind| matches!(kind, EffectKind::Reply(t, _) if *t == ticket);
+            self.said.splice(0..0, before);
+            let is_mine =
+                |kind: &EffectKind| matches!(kind, EffectKind::Reply(t, _) if *t == ticket);
             let at = self.said.iter().position(is_mine)?;
             let EffectKind::Reply(_, answer) = self.said[at].clone() else { unreachable!() };
             if answer != Err(Refusal::PageNeeded) {
                 return Some(answer);
             }
+            before = std::mem::take(&mut self.said);
         }
         panic!("a command asks for pages for ever")
     }
