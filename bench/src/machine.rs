@@ -61,7 +61,8 @@ pub fn sync_of_written_block(directory: &Path, rounds: usize) -> std::io::Result
     Ok((times[rounds / 2], times[rounds * 99 / 100]))
 }
 
-/// MiB/s of writing a new file in 1 MiB pieces, each synced, and of the same unsynced until the end.
+/// MiB/s of writing a new file in 1 MiB pieces, each synced, and of the same unsynced until the
+/// end.
 pub fn sequential_write(directory: &Path, mib: usize) -> std::io::Result<(f64, f64)> {
     let piece = vec![7u8; 1 << 20];
     let mut speeds = [0.0; 2];

@@ -1,7 +1,8 @@
 //! (c) Millions of waiting messages: memory, publish latency, reopening after kill -9, draining.
 //!
 //! The work is done by child processes, so that their memory is theirs alone and killing them is
-//! real. A child that fills a store says what it measured in one line of JSON and waits to be killed.
+//! real. A child that fills a store says what it measured in one line of JSON and waits to be
+//! killed.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;

@@ -1,10 +1,11 @@
 //! Checkpoints: the durable half as cells, written as they change.
 //!
 //! Every durable object is a *cell*: a key and a value. Objects note when they are touched, so a
-//! checkpoint writes what changed since the last one and costs no more than that. Beside the changes
-//! each checkpoint carries on a *sweep* through everything, a bounded number of cells at a time;
-//! when it has come round, older checkpoint files hold nothing that the newer one lacks. A full
-//! snapshot at once was rejected because it stops the writer for as long as the state is large.
+//! checkpoint writes what changed since the last one and costs no more than that. Beside the
+//! changes each checkpoint carries on a *sweep* through everything, a bounded number of cells at a
+//! time; when it has come round, older checkpoint files hold nothing that the newer one lacks. A
+//! full snapshot at once was rejected because it stops the writer for as long as the state is
+//! large.
 
 mod cells;
 mod restore;

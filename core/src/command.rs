@@ -50,7 +50,8 @@ pub struct ConsumerId {
     pub serial: u32,
 }
 
-/// Names one delivery: where the core keeps it, and its fencing token. A late hand has an old token.
+/// Names one delivery: where the core keeps it, and its fencing token. A late hand has an old
+/// token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Receipt {
     /// Its place in the shard's list of deliveries.

@@ -1,8 +1,8 @@
 //! Delayed messages: the durable half of schedules and of retries with a pause.
 //!
 //! New ones gather in a map sorted by due time. When it has grown to `delayed_entries` it becomes a
-//! *run*: its items in due order on index pages that are stored in the journal and leave memory. Due
-//! messages are taken from whichever front is earliest, the map's or a run's, so twenty million
+//! *run*: its items in due order on index pages that are stored in the journal and leave memory.
+//! Due messages are taken from whichever front is earliest, the map's or a run's, so twenty million
 //! delayed messages cost a page descriptor for every 2048 of them, and being moved once. A timing
 //! wheel on disk was rejected: it rewrites each entry at every level it falls through.
 

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! lane:  page ──── page ──── page ──── page          page: up to 2048 entries, appended in order
-//!        stored    stored    stored    resident      entry: where the record lies, size, expiry, key
+//!        stored    stored    stored    resident      entry: where the record lies, size, expiry,
+//! key
 //!        ▲ head                        ▲ tail        gone: one bit per entry, set by an ack
 //! ```
 //! Entries never change once appended (relocation, which moves a record, makes the page unstored

@@ -1,11 +1,13 @@
 //! The rules of Leasehold: locks and queues as one deterministic state machine.
 //!
 //! Everything in flight is a lease, and all durable state is a fold over one ordered journal. This
-//! crate has no clock, no randomness, no input or output, no threads and no dependencies: time is an
-//! argument, the journal is a trait with one method, and what is to be done comes back as effects.
+//! crate has no clock, no randomness, no input or output, no threads and no dependencies: time is
+//! an argument, the journal is a trait with one method, and what is to be done comes back as
+//! effects.
 //!
 //! ```text
-//! Command ─► Core::step ─► decide ─► Event ─► Log::append (bytes)      Effect ─► outcomes, deliveries
+//! Command ─► Core::step ─► decide ─► Event ─► Log::append (bytes)      Effect ─► outcomes,
+//! deliveries
 //!                            ▲          └───► evolve (durable half)       ▲
 //!                         volatile half ─────────────────────────────────┘
 //! ```
@@ -20,6 +22,7 @@ pub mod command;
 mod decide;
 pub mod delay;
 pub mod durable;
+pub mod effect;
 pub mod event;
 pub mod evolve;
 pub mod index;
@@ -29,6 +32,7 @@ pub mod message;
 mod name;
 pub mod outcome;
 pub mod queue;
+pub mod refusal;
 pub mod slab;
 mod step;
 pub mod table;

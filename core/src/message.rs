@@ -56,7 +56,8 @@ pub struct Message {
     pub body: Vec<u8>,
     /// 0 is the lowest; more than the queue knows counts as its highest.
     pub priority: u8,
-    /// The publisher's confirm does not wait for the disk; the message may be lost with the machine.
+    /// The publisher's confirm does not wait for the disk; the message may be lost with the
+    /// machine.
     pub transient: bool,
     /// What few messages have.
     pub more: Option<Box<More>>,

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! session ─┬─ grants (durable; linked here)      wait queue "stock/42": place ─ place ─ place
-//!          ├─ waiters ──────────────────────────────────────────────────┘ a waiter has one per lock
+//!          ├─ waiters ──────────────────────────────────────────────────┘ a waiter has one per
+//! lock
 //!          ├─ consumers ── queue side: ring of those with credit, cursors, returned, parked
 //!          └─ flights (deliveries in flight)
 //! ```

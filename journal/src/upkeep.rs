@@ -245,8 +245,9 @@ impl<D: Disk> Journal<D> {
         Ok(())
     }
 
-    /// Gives the room of one spare segment back to the disk, for a checkpoint that found none; false
-    /// if there is no spare. The caller makes sure that the rest is enough for what it promised.
+    /// Gives the room of one spare segment back to the disk, for a checkpoint that found none;
+    /// false if there is no spare. The caller makes sure that the rest is enough for what it
+    /// promised.
     ///
     /// # Errors
     /// `Io`, `Poisoned`.

@@ -1,14 +1,14 @@
 //! Bits flip and ends go missing. What was closed or witnessed is exact or refused.
 
-mod common;
+mod support;
 
 use std::collections::BTreeMap;
 
-use common::{Failure, Model, SEGMENT_BYTES, check_reads, checkpoint, options, recover};
 use leasehold_journal::{
     Checkpoint, Journal, OpenError, RECORD_HEADER_BYTES, ReadError, ReplayError, Sweep, verify,
 };
 use leasehold_simulator::disk::{Chance, SimDisk};
+use support::{Failure, Model, SEGMENT_BYTES, check_reads, checkpoint, options, recover};
 
 type Files = BTreeMap<String, Vec<u8>>;
 

@@ -1,12 +1,12 @@
 //! Power is lost at every operation of a script, and again during the recovery from it.
 
-mod common;
+mod support;
 
 use std::io;
 
-use common::{Failure, Habits, Model, check_reads, recover, work};
 use leasehold_env::{Blocks, Disk, DiskFile};
 use leasehold_simulator::disk::{Chance, Crash, SimDisk, SimFile};
+use support::{Failure, Habits, Model, check_reads, recover, work};
 
 const MODES: [Crash; 4] = [Crash::KeepAll, Crash::LoseAll, Crash::Some, Crash::Torn];
 

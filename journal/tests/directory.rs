@@ -1,13 +1,13 @@
 //! Real directories: locks, refusals, threads.
 
-mod common;
+mod support;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use common::{Habits, Model, check_reads, options, recover, work};
 use leasehold_env::{Disk, OpenDiskError, OsDisk};
 use leasehold_journal::{Journal, OpenError, Options, Sweep};
+use support::{Habits, Model, check_reads, options, recover, work};
 
 #[test]
 fn scripts_run_on_a_real_directory_with_threads() {
@@ -96,7 +96,7 @@ fn a_directory_keeps_the_segment_length_it_was_made_with() {
     let larger = Options { segment_bytes: 1 << 20, ..Options::default() };
     let recovery = Journal::open(disk, larger).expect("the option is for new directories");
     let journal = recovery.replay(|_| Ok::<(), ()>(())).expect("nothing is damaged");
-    assert_eq!(journal.segment_bytes(), common::SEGMENT_BYTES);
+    assert_eq!(journal.segment_bytes(), support::SEGMENT_BYTES);
     assert_eq!(journal.last_sequence(), model.durable);
 
     let wrong = Options { segment_bytes: 1000, ..Options::default() };

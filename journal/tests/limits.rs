@@ -1,12 +1,12 @@
 //! Full disks, failing disks, and wishes that are refused.
 
-mod common;
+mod support;
 
 use std::io::ErrorKind;
 
-use common::{Model, SEGMENT_BYTES, options, recover};
 use leasehold_journal::{Checkpoint, Journal, JournalError, ReadError, Sweep};
 use leasehold_simulator::disk::{Operation, SimDisk};
+use support::{Model, SEGMENT_BYTES, options, recover};
 
 fn open(disk: &SimDisk) -> Journal<SimDisk> {
     recover(disk, &mut Model::default()).expect("an empty disk is fine")
@@ -120,7 +120,7 @@ fn the_first_failure_poisons() {
 
 #[test]
 fn every_failing_operation_is_reported_and_loses_nothing_durable() {
-    use common::{Failure, Habits, work};
+    use support::{Failure, Habits, work};
     let kinds = [
         Operation::Write,
         Operation::Sync,

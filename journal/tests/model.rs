@@ -1,10 +1,10 @@
 //! Random scripts equal a naive model: a vector of records and a map of cells.
 
-mod common;
+mod support;
 
-use common::{Failure, Model, append_group, check_reads, checkpoint, recover, retire};
 use leasehold_simulator::disk::{Chance, Crash, SimDisk};
 use proptest::prelude::*;
+use support::{Failure, Model, append_group, check_reads, checkpoint, recover, retire};
 
 #[derive(Clone, Copy, Debug)]
 enum Step {
@@ -55,7 +55,7 @@ fn run(seed: u64, steps: &[Step]) -> Result<(), Failure> {
             Step::Checkpoint => checkpoint(&mut journal, &mut model, &mut chance),
             Step::Retire => retire(&mut journal, &mut model, &mut chance),
             Step::Headroom(segments) => {
-                let bytes = u64::from(segments) * common::SEGMENT_BYTES;
+                let bytes = u64::from(segments) * support::SEGMENT_BYTES;
                 let ensured = journal.ensure_headroom(bytes);
                 assert!(journal.headroom() >= bytes);
                 ensured

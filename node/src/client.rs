@@ -4,13 +4,15 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::task::Waker;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use leasehold_core::outcome::ConsumerEnding;
+use leasehold_core::effect::ConsumerEnding;
 use leasehold_core::{
     Command, Delivery, Ending, Envelope, Op, Outcome, Receipt, Refusal, RequestId, SessionId,
     Ticket, Token, message_of, wire::DecodeError,
 };
+
+use leasehold_env::{Clock, OsClock};
 
 use crate::error::NodeError;
 use crate::inbox::Inbox;
@@ -112,8 +114,8 @@ impl Mailbox {
     }
 }
 
-/// A client of a node. Its tickets are its own; dropping it forgets its mailbox (its sessions end by
-/// their own rules).
+/// A client of a node. Its tickets are its own; dropping it forgets its mailbox (its sessions end
+/// by their own rules).
 #[derive(Debug)]
 pub struct Client {
     pub(crate) id: u32,
@@ -173,20 +175,21 @@ impl Client {
         out: &mut Vec<(u32, Notice)>,
         wait: Option<Duration>,
     ) -> Result<(), NodeError> {
-        let until = wait.map(|wait| Instant::now() + wait);
         let mut post = self.mailbox.lock();
-        while post.notices.is_empty() {
-            if let Some(why) = &post.closed {
-                return Err(NodeError::Stopped(why.clone()));
-            }
-            let Some(until) = until else { return Ok(()) };
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Ok(());
-            }
-            post.waiting = true;
-            let waited = self.mailbox.arrived.wait_timeout(post, left);
+        if let Some(wait) = wait
+            && post.notices.is_empty()
+            && post.closed.is_none()
+        {
+            let waited = self.mailbox.arrived.wait_timeout_while(post, wait, |post| {
+                post.waiting = post.notices.is_empty() && post.closed.is_none();
+                post.waiting
+            });
             post = waited.expect("nobody panics while holding a mailbox").0;
+        }
+        if post.notices.is_empty()
+            && let Some(why) = &post.closed
+        {
+            return Err(NodeError::Stopped(why.clone()));
         }
         out.extend(post.notices.drain(..));
         Ok(())
@@ -222,10 +225,11 @@ impl Client {
         others: &mut Vec<(u32, Notice)>,
     ) -> Result<Result<Outcome, Refusal>, NodeError> {
         let serial = self.send(session, None, op)?.0 as u32;
-        let until = Instant::now() + wait;
+        let clock = OsClock::new();
+        let until = clock.monotonic_us() + wait.as_micros() as u64;
         let mut notices = Vec::new();
         loop {
-            let left = until.saturating_duration_since(Instant::now());
+            let left = Duration::from_micros(until.saturating_sub(clock.monotonic_us()));
             self.receive(&mut notices, Some(left))?;
             let mut answer = None;
             for (to, notice) in notices.drain(..) {

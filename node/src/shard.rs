@@ -299,7 +299,8 @@ impl<D: Disk> Shard<D> {
             done.map_err(|error| error.to_string())
         });
         if let Err(error) = loaded {
-            // Without its index the queue cannot go on, and going on without it would lose messages.
+            // Without its index the queue cannot go on, and going on without it would lose
+            // messages.
             self.stop(&error);
         }
     }

@@ -2,8 +2,8 @@
 //!
 //! A checkpoint is taken after so many journal bytes or changed cells and costs no more than what
 //! changed. After it, segments that no message or index page needs any more are retired. One that
-//! holds only a few stragglers is emptied by copying those to the journal's end, one page of index a
-//! turn, so that a single old message never pins the disk and no turn takes long.
+//! holds only a few stragglers is emptied by copying those to the journal's end, one page of index
+//! a turn, so that a single old message never pins the disk and no turn takes long.
 
 use std::collections::VecDeque;
 

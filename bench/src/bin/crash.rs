@@ -2,8 +2,8 @@
 //!
 //! `crash [--kills N] [--seed S]`. The child (this program again) runs a node on a
 //! directory and says what was confirmed, line by line, through a pipe; a line that was written to
-//! the pipe survives the child. The parent kills it, starts it again, and holds it to its word: every
-//! confirmed message is there, no token repeats or falls, no two holders overlap.
+//! the pipe survives the child. The parent kills it, starts it again, and holds it to its word:
+//! every confirmed message is there, no token repeats or falls, no two holders overlap.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Write};
@@ -140,6 +140,7 @@ fn one_life(
 }
 
 impl Ledger {
+    // long: one arm per word that a child can say.
     fn enter(&mut self, line: &str) -> Result<(), String> {
         let mut words = line.split(' ');
         let what = words.next().unwrap_or_default();

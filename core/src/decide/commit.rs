@@ -1,8 +1,9 @@
-//! The atomic commit: acks, publishes, register writes and releases under token checks, all or none.
+//! The atomic commit: acks, publishes, register writes and releases under token checks, all or
+//! none.
 //!
 //! Everything is checked before the first event, and the events go into one journal frame, so
-//! neither a refusal nor a crash can tear it. It is the step for which one otherwise needs a lock, a
-//! queue and a database that agree.
+//! neither a refusal nor a crash can tear it. It is the step for which one otherwise needs a lock,
+//! a queue and a database that agree.
 
 use alloc::vec::Vec;
 

@@ -1,7 +1,8 @@
 //! Deliveries in flight: how each lease on a message ends.
 //!
-//! In doubt a message goes out again. That is the difference from a lock, which in doubt stays held,
-//! and it lives here: whatever ends a delivery without a verdict returns the message to its place.
+//! In doubt a message goes out again. That is the difference from a lock, which in doubt stays
+//! held, and it lives here: whatever ends a delivery without a verdict returns the message to its
+//! place.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;

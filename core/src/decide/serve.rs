@@ -2,8 +2,8 @@
 //!
 //! The ring holds consumers that have credit, the next to be served first, so dispatch is fair and
 //! deterministic. Messages come highest priority first; within a lane, returned ones (which stand
-//! before everything never delivered) and then the cursor. A message whose ordering key is in flight
-//! is parked behind it; a lease on the key is the same idea as a lock on it.
+//! before everything never delivered) and then the cursor. A message whose ordering key is in
+//! flight is parked behind it; a lease on the key is the same idea as a lock on it.
 
 use crate::event::{Event, List, Range, Why};
 use crate::index::{DeathReason, Entry, ListId};

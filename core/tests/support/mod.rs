@@ -94,6 +94,17 @@ pub struct Shard {
     /// What it said in the last step.
     pub said: Vec<EffectKind>,
     pub loads: u64,
+    /// The last commands and what was said; shown when a test fails.
+    transcript: Vec<String>,
+}
+
+impl Drop for Shard {
+    fn drop(&mut self) {
+        if std::thread::panicking() && std::env::var_os("LEASEHOLD_TRANSCRIPT").is_some() {
+            let from = self.transcript.len().saturating_sub(60);
+            self.transcript[from..].iter().for_each(|line| eprintln!("{line}"));
+        }
+    }
 }
 
 impl Shard {
@@ -107,6 +118,7 @@ impl Shard {
             sweep: None,
             said: Vec::new(),
             loads: 0,
+            transcript: Vec::new(),
         };
         shard.boot();
         shard
@@ -131,6 +143,8 @@ impl Shard {
             }
             i += 1;
         }
+        let now = self.log.now;
+        self.transcript.extend(out.iter().map(|effect| format!("  {now} → {:?}", effect.kind)));
         self.core.check();
         let kinds = out.into_iter().map(|effect| effect.kind);
         self.said = kinds.filter(|kind| !matches!(kind, EffectKind::LoadPage(..))).collect();
@@ -141,6 +155,10 @@ impl Shard {
         self.last_ticket += 1;
         let ticket = Ticket(self.last_ticket);
         let command = Command { ticket, session, request: request.map(RequestId), op };
+        let now = self.log.now;
+        let mut line = format!("{now} {:?} {:?} {:?}", ticket.0, session.0, command.op);
+        line.truncate(line.floor_char_boundary(300));
+        self.transcript.push(line);
         self.act(|core, log, out| core.step(log.now, command, log, out));
         ticket
     }
