@@ -19,9 +19,12 @@ use crate::figures::{Figure, Figures};
 use crate::{load, machine};
 
 const QUEUE: &str = "waiting";
-const DEPTH: usize = 256;
+/// Publishes outstanding while the store is filled.
+const FILL_DEPTH: usize = 512;
+/// Publishes outstanding while latency is looked at: one pause of the shard holds up so many.
+const SAMPLE_DEPTH: usize = 64;
 /// Publishes whose latency is looked at, at the start and at the end.
-const SAMPLE: u64 = 300_000;
+const SAMPLE: u64 = 1_000_000;
 
 /// How the messages wait.
 const KINDS: [(&str, &str); 4] = [
@@ -133,12 +136,16 @@ fn fill(store: &Path, kind: &str, count: u64) -> Value {
     let base = base.expect("after 1970").as_micros() as u64 + 15_000_000 + count * 4;
     let started = Instant::now();
     let make = |i: u64| message(kind, i, base);
-    let empty = publish(&client, queue, 0..SAMPLE.min(count / 3), make);
-    publish(&client, queue, SAMPLE.min(count / 3)..count - SAMPLE.min(count / 3), make);
+    let sample = SAMPLE.min(count / 3);
+    let empty = publish(&client, queue, 0..sample, SAMPLE_DEPTH, make);
+    publish(&client, queue, sample..count - sample, FILL_DEPTH, make);
     if kind == "halved" {
-        halve(&client, count - SAMPLE.min(count / 3), base);
+        halve(&client, count - sample, base);
     }
-    let full = publish(&client, queue, count - SAMPLE.min(count / 3)..count, make);
+    // Filling dirties memory faster than the disk takes it, and the kernel then holds up writers;
+    // that debt is the filling's, not the full store's.
+    rustix::fs::sync();
+    let full = publish(&client, queue, count - sample..count, SAMPLE_DEPTH, make);
     let rate = count as f64 / started.elapsed().as_secs_f64();
     let result = json!({
         "memory_mib": machine::memory_mib().1,
@@ -169,15 +176,16 @@ fn publish(
     client: &Client,
     queue: QueueId,
     range: std::ops::Range<u64>,
+    depth: usize,
     make: impl Fn(u64) -> Message,
 ) -> f64 {
     let mut times = Histogram::<u64>::new_with_bounds(1, 60_000_000_000, 3).expect("a histogram");
     let mut sent = std::collections::VecDeque::new();
-    let mut batch = Vec::with_capacity(DEPTH);
+    let mut batch = Vec::with_capacity(depth);
     let mut notices = Vec::new();
     let mut next = range.start;
     while next < range.end || !sent.is_empty() {
-        while next < range.end && sent.len() < DEPTH {
+        while next < range.end && sent.len() < depth {
             batch.push(load::command(client, SessionId::NONE, load::publish(queue, make(next))));
             sent.push_back(Instant::now());
             next += 1;

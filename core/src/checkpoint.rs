@@ -241,7 +241,8 @@ impl Durable {
             return Sweep::Lanes(slot + 1, 0, 0);
         };
         let i = state.pages.partition_point(|page| page.base < base);
-        match state.pages.get(i).map(|page| page.base) {
+        // A page without items is as good as none, and has no cell.
+        match state.pages.get(i).filter(|page| page.count > 0).map(|page| page.base) {
             None => Sweep::Lanes(slot, lane + 1, 0),
             Some(base) => {
                 self.put_page(ListId::Lane(slot, lane), base, sink, scratch);

@@ -298,7 +298,7 @@ impl Step<'_> {
         if self.d.delays.fresh.len() > self.v.limits.delayed_entries {
             self.start_run();
         }
-        if self.d.resident > self.v.limits.resident_entries {
+        if self.d.resident > self.v.limits.resident_entries && !self.keeps_pages {
             self.evict();
         }
     }

@@ -55,6 +55,12 @@ impl Shape {
         }
     }
 
+    /// Entries of a run's page. The fronts of all runs may be in memory at once, so these pages
+    /// are smaller than those of lanes.
+    pub(crate) fn run_page_entries(&self) -> u64 {
+        u64::from(self.page_entries / 8).max(1)
+    }
+
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         wire::put_u64(out, u64::from(self.page_entries));
         wire::put_u64(out, self.segment_bytes);
@@ -113,6 +119,8 @@ pub struct Durable {
     pub(crate) messages: u64,
     /// Index entries in memory.
     pub(crate) resident: usize,
+    /// Room of pages that left memory, for those that come.
+    pub(crate) pool: Vec<Vec<crate::index::Entry>>,
 
     pub(crate) requests: Window<Answered>,
     pub(crate) changed: Changed,
@@ -144,6 +152,7 @@ impl Durable {
             delays: Delays::default(),
             messages: 0,
             resident: 0,
+            pool: Vec::new(),
             requests: Window::default(),
             changed: Changed::default(),
         }

@@ -114,7 +114,7 @@ impl Default for Limits {
             parked_max: 4096,
             deaths_max: 16,
             page_entries: 2048,
-            delayed_entries: 16_384,
+            delayed_entries: 32_768,
             resident_entries: 262_144,
             work_per_step: 1024,
             segment_bytes: 64 << 20,

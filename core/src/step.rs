@@ -42,6 +42,9 @@ pub(crate) struct Step<'a> {
     out: &'a mut Vec<Effect>,
     /// The events of a command belong together; those of its consequences stand alone.
     together: bool,
+    /// A command waits for pages: none leaves memory before it has seen them all, or it would ask
+    /// for ever.
+    pub keeps_pages: bool,
 }
 
 /// More than any event needs that does not say how much it needs; the largest of those is a grant
@@ -157,6 +160,7 @@ impl Core {
             log,
             out,
             together: false,
+            keeps_pages: false,
         };
         rules(&mut step);
         step.together = false;

@@ -4,6 +4,7 @@
 //! command costs a push under an uncontended lock and senders wake the thread only if it sleeps: a
 //! wake-up across cores costs more than a hundred commands. Full means that senders wait.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -20,7 +21,10 @@ struct State {
     senders_waiting: usize,
     closing: bool,
     stopped: Option<String>,
-    clients: Vec<Option<Arc<Mailbox>>>,
+    clients: BTreeMap<u32, Arc<Mailbox>>,
+    /// The number given last. Numbers are not used again soon: notices for a client that is gone
+    /// must not reach the next one.
+    last_client: u32,
 }
 
 /// See the module.
@@ -44,9 +48,8 @@ fn weight(command: &Command) -> usize {
 
 impl Inbox {
     pub fn new(commands_max: usize, bytes_max: usize) -> Self {
-        let state = State { clients: vec![None], ..State::default() };
         Self {
-            state: Mutex::new(state),
+            state: Mutex::default(),
             work: Condvar::new(),
             space: Condvar::new(),
             commands_max,
@@ -65,22 +68,22 @@ impl Inbox {
         if let Some(why) = &state.stopped {
             mailbox.close(why);
         }
-        let free = state.clients.iter().skip(1).position(Option::is_none).map(|i| i + 1);
-        let id = free.unwrap_or(state.clients.len());
-        if id == state.clients.len() {
-            state.clients.push(None);
+        let mut id = state.last_client.wrapping_add(1).max(1);
+        while state.clients.contains_key(&id) {
+            id = id.wrapping_add(1).max(1);
         }
-        state.clients[id] = Some(mailbox.clone());
-        (id as u32, mailbox)
+        state.last_client = id;
+        state.clients.insert(id, mailbox.clone());
+        (id, mailbox)
     }
 
     pub fn forget(&self, id: u32) {
-        self.lock().clients[id as usize] = None;
+        self.lock().clients.remove(&id);
     }
 
     /// A client's mailbox.
     pub fn mailbox(&self, id: u32) -> Option<Arc<Mailbox>> {
-        self.lock().clients.get(id as usize)?.clone()
+        self.lock().clients.get(&id).cloned()
     }
 
     pub fn send(&self, commands: impl IntoIterator<Item = Command>) -> Result<(), NodeError> {
@@ -157,7 +160,7 @@ impl Inbox {
         let mut state = self.lock();
         state.stopped.get_or_insert_with(|| why.to_owned());
         state.commands.clear();
-        state.clients.iter().flatten().for_each(|mailbox| mailbox.close(why));
+        state.clients.values().for_each(|mailbox| mailbox.close(why));
         drop(state);
         self.space.notify_all();
     }

@@ -21,8 +21,11 @@ use crate::metrics::{Counters, Metrics};
 use crate::options::{Durability, Options};
 use crate::upkeep::{UPKEEP, Upkeep};
 
-/// Journal bytes set aside for settling one message: an ack's record with its header, rounded up.
-pub(crate) const SETTLE_BYTES: u64 = 40;
+/// Journal bytes set aside for settling one message: an ack's record alone in its frame, rounded
+/// up. Whoever settles one message a turn writes a frame for each.
+pub(crate) const SETTLE_BYTES: u64 = 96;
+/// What a segment may leave unused at its end, because a group reserves more than it needs.
+const SEAM_BYTES: u64 = 64 << 10;
 /// Room beyond that which new things must leave free, so that renewals and releases go on.
 pub(crate) const SLACK_BYTES: u64 = 1 << 20;
 
@@ -224,8 +227,9 @@ impl<D: Disk> Shard<D> {
         if bytes == 0 {
             return Ok(());
         }
-        let least =
-            if matches!(op, Op::Renew { .. }) { Fullness::Critical } else { Fullness::Tight };
+        // Who holds may go on holding, and who would empty a queue must be able to begin.
+        let goes_on = matches!(op, Op::Renew { .. } | Op::Consume(_));
+        let least = if goes_on { Fullness::Critical } else { Fullness::Tight };
         let needed = self.reserve() + bytes;
         if self.journal.headroom() < needed + SLACK_BYTES {
             self.full = self.make_room(needed);
@@ -254,7 +258,10 @@ impl<D: Disk> Shard<D> {
 
     /// Room that settling everything there is may need.
     pub(crate) fn reserve(&self) -> u64 {
-        self.core.state().messages() * SETTLE_BYTES + self.core.state().grants().len() as u64 * 64
+        let state = self.core.state();
+        let bytes = (state.messages() + state.grants().len() as u64) * SETTLE_BYTES;
+        let seam_bytes = SEAM_BYTES.min(self.journal.segment_bytes() / 2);
+        bytes + bytes.div_ceil(self.journal.segment_bytes() - seam_bytes) * seam_bytes
     }
 
     /// Runs a step of the core and takes in its effects.

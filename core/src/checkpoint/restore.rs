@@ -1,5 +1,6 @@
 //! From cells back to the state.
 
+use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -10,11 +11,11 @@ use crate::index::{Delayed, Item, Page};
 use crate::lock::{Grant, Register};
 use crate::message::decode_headers;
 use crate::queue::{Lane, Queue, QueueConfig, QueueTotals};
-use crate::slab::NONE;
+use crate::slab::{NONE, Slab};
 use crate::topology::{Exchange, Route, Routes};
 use crate::window::Window;
 use crate::wire::{DecodeError, Reader};
-use crate::{Durable, Name, QueueId, SessionId, Shape};
+use crate::{Durable, Mode, Name, QueueId, SessionId, Shape};
 
 const STORED: Mark = Mark { changed: false, stored: true };
 
@@ -72,9 +73,9 @@ impl Durable {
                     bindings: 0,
                     mark: STORED,
                 };
-                self.insert_exchange(slot(&mut k)?, exchange);
+                self.insert_exchange(free(&self.exchanges, slot(&mut k)?)?, exchange);
             }
-            cells::QUEUE => self.restore_queue(slot(&mut k)?, f)?,
+            cells::QUEUE => self.restore_queue(free(&self.queues, slot(&mut k)?)?, f)?,
             cells::ROUTES => self.restore_routes(&mut k, f)?,
             cells::DEDUP => {
                 let queue = self.queues.get_mut(slot(&mut k)?).ok_or(misfit("queue of ids"))?;
@@ -85,7 +86,7 @@ impl Durable {
                 let page = Page::decode(position(&mut k)?, f)?;
                 let queue = self.queues.get_mut(queue).ok_or(misfit("queue of a page"))?;
                 let lane = queue.lanes.get_mut(usize::from(lane)).ok_or(misfit("lane"))?;
-                lane.pages.push_back(Page { mark: STORED, ..page });
+                push_page(&mut lane.pages, page)?;
             }
             cells::RUN_PAGE => {
                 let run = slot(&mut k)?;
@@ -93,7 +94,7 @@ impl Durable {
                 if self.delays.runs.get(run).is_none() {
                     self.delays.runs.insert_at(run, Run::default());
                 }
-                self.delays.runs[run].pages.push_back(Page { mark: STORED, ..page });
+                push_page(&mut self.delays.runs[run].pages, page)?;
             }
             cells::FRESH => {
                 for _ in 0..f.count(3, "delayed messages")? {
@@ -103,7 +104,7 @@ impl Durable {
                 }
             }
             cells::LOCK => {
-                let slot = slot(&mut k)?;
+                let slot = free(&self.locks, slot(&mut k)?)?;
                 let name = name(f)?;
                 self.ensure_lock(slot, name.as_str());
                 let lock = &mut self.locks[slot];
@@ -120,7 +121,7 @@ impl Durable {
                     expires: f.u64("expiry")?,
                     mark: STORED,
                 };
-                self.insert_register(slot(&mut k)?, register);
+                self.insert_register(free(&self.registers, slot(&mut k)?)?, register);
             }
             cells::REQUESTS => restore_chunk(&mut self.requests, f, |f| {
                 Ok(Answered { kind: f.u8("answer")?, a: f.u64("answer")?, b: f.u64("answer")? })
@@ -137,7 +138,7 @@ impl Durable {
         let config = QueueConfig::decode(f.bytes("queue settings")?)?;
         let mut numbers = [0; 12];
         for number in &mut numbers {
-            *number = f.u64("queue counter")?;
+            *number = counted(f.u64("queue counter")?)?;
         }
         let [messages, bytes, delayed, paused, bindings, first_id, ..] = numbers;
         let [_, _, _, _, _, _, published, acked, returned, dead, dropped, purged] = numbers;
@@ -193,6 +194,19 @@ impl Durable {
         let granted_at = f.u64("grant time")?;
         let entries = f.u32("entries")?;
         let granted = Granted::decode(f)?;
+        free(&self.grants, granted.slot)?;
+        let mut locks = Vec::new();
+        for (lock, mode) in granted.parts.iter() {
+            let known = self.locks.get(in_range(lock)?).map_or(0, |lock| lock.taken);
+            let fits = match mode {
+                Mode::Permits { take, of } => known.checked_add(take).is_some_and(|n| n <= of),
+                Mode::Exclusive | Mode::Shared => true,
+            };
+            if !fits || locks.contains(&lock) {
+                return Err(misfit("locks of a grant"));
+            }
+            locks.push(lock);
+        }
         let grant = Grant {
             token: granted.token,
             session: granted.session,
@@ -253,8 +267,16 @@ fn globals(key: &[u8], f: &mut Reader<'_>, seed: u64) -> Result<Durable, DecodeE
     state.token_high = f.u64("token")?;
     state.queue_serial = f.u32("queue serial")?;
     state.delays.serial = f.u64("delay serial")?;
-    state.requests.start_at(f.u64("request serial")?);
+    state.requests.start_at(counted(f.u64("request serial")?)?);
     Ok(state)
+}
+
+fn push_page<T: Item>(pages: &mut VecDeque<Page<T>>, page: Page<T>) -> Result<(), DecodeError> {
+    if pages.back().is_some_and(|last| last.base + u64::from(last.count) > page.base) {
+        return Err(misfit("page (out of order)"));
+    }
+    pages.push_back(Page { mark: STORED, ..page });
+    Ok(())
 }
 
 fn restore_chunk<P>(
@@ -262,7 +284,7 @@ fn restore_chunk<P>(
     f: &mut Reader<'_>,
     mut what: impl FnMut(&mut Reader<'_>) -> Result<P, DecodeError>,
 ) -> Result<(), DecodeError> {
-    let first = f.u64("first serial")?;
+    let first = counted(f.u64("first serial")?)?;
     for i in 0..f.count(17, "remembered ids")? as u64 {
         let (id, at) = (f.u128("id")?, f.u64("time")?);
         let what = what(f)?;
@@ -283,12 +305,32 @@ fn name(from: &mut Reader<'_>) -> Result<Name, DecodeError> {
     Name::new(from.text("name")?).map_err(|_| misfit("name"))
 }
 
+/// Slots are dense, and a cell has a checksum: a slot beyond this is none. A fuzzer knows no
+/// checksums, and must not spend its memory on slots.
+const SLOTS_MAX: u32 = if cfg!(fuzzing) { 1 << 12 } else { 1 << 30 };
+
+/// Positions and serial numbers beyond this are none either; so sums of them do not overflow.
+const NUMBER_MAX: u64 = 1 << 60;
+
+fn in_range(slot: u32) -> Result<u32, DecodeError> {
+    if slot < SLOTS_MAX { Ok(slot) } else { Err(misfit("slot")) }
+}
+
+/// A slot for a new object.
+fn free<T>(slab: &Slab<T>, slot: u32) -> Result<u32, DecodeError> {
+    if slab.get(in_range(slot)?).is_none() { Ok(slot) } else { Err(misfit("slot (taken)")) }
+}
+
+fn counted(number: u64) -> Result<u64, DecodeError> {
+    if number < NUMBER_MAX { Ok(number) } else { Err(misfit("number")) }
+}
+
 fn slot(key: &mut Reader<'_>) -> Result<u32, DecodeError> {
     let bytes = key.take(4, "slot")?;
-    Ok(u32::from_be_bytes(bytes.try_into().expect("four bytes")))
+    in_range(u32::from_be_bytes(bytes.try_into().expect("four bytes")))
 }
 
 fn position(key: &mut Reader<'_>) -> Result<u64, DecodeError> {
     let bytes = key.take(8, "position")?;
-    Ok(u64::from_be_bytes(bytes.try_into().expect("eight bytes")))
+    counted(u64::from_be_bytes(bytes.try_into().expect("eight bytes")))
 }

@@ -187,7 +187,8 @@ impl Step<'_> {
     fn fail(&mut self, flight: &Flight, delay_us: Time) {
         let Flight { queue, lane, at, ref entry, .. } = *flight;
         let state = &self.d.queues[queue];
-        let failed = state.lanes[usize::from(lane)].attempts.get(&at).copied().unwrap_or(0) + 1;
+        let before = state.lanes[usize::from(lane)].attempts.get(&at).copied().unwrap_or(0);
+        let failed = before.saturating_add(1);
         let attempts = entry.attempts.saturating_add(failed);
         if state.config.deliveries_max.is_some_and(|max| attempts >= max) {
             return self.die(queue, lane, at, entry.clone(), DeathReason::Deliveries);
@@ -267,6 +268,7 @@ impl Step<'_> {
     ) {
         let mut targets = Vec::new();
         self.dead_letter_targets(queue, &entry, reason, &mut targets);
+        targets.retain(|&slot| !self.is_full(slot, 1, u64::from(entry.weight)));
         if targets.is_empty() {
             let ranges = [Range { first: at, count: 1 }];
             let ranges = List::Made(&ranges);

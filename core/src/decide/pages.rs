@@ -110,17 +110,38 @@ impl Step<'_> {
                 self.v.evict_hand = if slot + 1 >= end { 0 } else { slot + 1 };
             }
         }
+        self.evict_runs();
+    }
+
+    /// Pages of runs are stored as soon as they are made; those in memory are being promoted.
+    fn evict_runs(&mut self) {
+        let resident: Vec<(u32, u64)> = self
+            .d
+            .delays
+            .runs
+            .iter()
+            .flat_map(|(run, state)| state.pages.iter().map(move |page| (run, page)))
+            .filter(|(_, page)| page.resident && page.live > 0 && page.stored.is_some())
+            .map(|(run, page)| (run, page.base))
+            .collect();
+        for (run, base) in resident {
+            if self.d.resident <= self.v.limits.resident_entries {
+                return;
+            }
+            self.cache().uncache_page(ListId::Run(run), base);
+        }
     }
 
     fn victim(&self, slot: u32, spare_cursor: bool) -> Option<(u8, u64, bool)> {
         let queue = self.d.queues.get(slot)?;
         let side = self.v.queues.get(slot as usize)?;
+        let items_min = ITEMS_MIN.min(self.d.shape.page_entries as usize);
         for (lane, state) in queue.lanes.iter().enumerate() {
             let cursor = side.lanes[lane].cursor;
             let read = state.page_of(cursor.min(state.tail.saturating_sub(1)));
             for (i, page) in state.pages.iter().enumerate().rev() {
                 let hot = spare_cursor && read == Some(i);
-                if page.resident && page.live > 0 && page.items.len() >= ITEMS_MIN && !hot {
+                if page.resident && page.live > 0 && page.items.len() >= items_min && !hot {
                     return Some((lane as u8, page.base, page.stored.is_some()));
                 }
             }
@@ -150,6 +171,7 @@ impl Step<'_> {
     }
 
     pub(crate) fn page_loaded(&mut self, list: ListId, base: u64, items: &[u8]) {
+        self.keeps_pages = true;
         self.cache().cache_page(list, base, items);
         match list {
             ListId::Lane(slot, _) => {
@@ -169,6 +191,7 @@ impl Step<'_> {
         if !resident {
             let place = stored.ok_or(Refusal::NoQueue)?;
             self.effect_now(EffectKind::LoadPage(list, base, place));
+            self.keeps_pages = true;
             return Err(Refusal::PageNeeded);
         }
         let mut moved = 0;
@@ -184,6 +207,7 @@ impl Step<'_> {
         // Without records it is the stored page itself that has to move.
         if moved > 0 || records.is_empty() {
             self.store_page(list, base);
+            self.cache().uncache_page(list, base);
         }
         Ok(Outcome::Moved(moved))
     }
@@ -302,9 +326,12 @@ impl Durable {
         if page.live == 0 {
             return;
         }
-        for (segment, n) in &page.segments {
-            let share = u64::from(*n) * u64::from(page.live) / u64::from(page.count.max(1));
-            let at = use_of(uses, u64::from(*segment));
+        let shares = page.shares(self.shape.segment_bytes);
+        let counted: u64 = shares.iter().map(|(_, n)| u64::from(n)).sum();
+        for (segment, n) in shares.iter() {
+            // Some may be gone since the page was stored; which ones is not known.
+            let share = u64::from(n) * u64::from(page.live) / counted.max(1);
+            let at = use_of(uses, u64::from(segment));
             at.messages += share.max(1);
             at.bytes += share.max(1) * average.max(1);
             at.pages.push((list, page.base));

@@ -10,7 +10,6 @@ use crate::event::{Arrival, Event, List};
 use crate::limits::NAME_BYTES;
 use crate::message::{Due, Envelope, Headers, encode_headers};
 use crate::outcome::{Outcome, Refusal};
-use crate::queue::Overflow;
 use crate::step::Step;
 use crate::volatile::Timer;
 use crate::window::fingerprint;
@@ -122,14 +121,8 @@ impl Step<'_> {
                 planned.duplicates += 1;
                 continue;
             }
-            if queue.config.overflow == Overflow::Reject {
-                let messages = queue.messages + queue.delayed;
-                let bytes = queue.bytes + message.body.len() as u64;
-                if queue.config.messages_max.is_some_and(|max| messages >= max)
-                    || queue.config.bytes_max.is_some_and(|max| bytes > max)
-                {
-                    return Err(Refusal::QueueFull(queue.name.clone()));
-                }
+            if self.is_full(slot, 1, message.body.len() as u64) {
+                return Err(Refusal::QueueFull(queue.name.clone()));
             }
             let ttl = [ttl_us, queue.config.ttl_us].into_iter().flatten().min();
             let expires = ttl.map_or(0, |ttl| planned.due.max(self.wall) + ttl);

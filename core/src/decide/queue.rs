@@ -156,6 +156,7 @@ impl Step<'_> {
                     let list = ListId::Lane(slot, lane as u8);
                     let base = page.base;
                     self.effect_now(EffectKind::LoadPage(list, base, place));
+                    self.keeps_pages = true;
                     return Err(Refusal::PageNeeded);
                 };
                 found.push((lane as u8, live, entry.clone()));
@@ -189,6 +190,12 @@ impl Step<'_> {
             let Some(target) = fixed.or_else(home).filter(|target| *target != slot) else {
                 continue;
             };
+            if self.is_full(target, 1, u64::from(entry.weight)) {
+                if moved == 0 && fixed.is_some() {
+                    return Err(Refusal::QueueFull(self.d.queues[target].name.clone()));
+                }
+                continue;
+            }
             self.move_message(slot, lane, at, entry, target);
             moved += 1;
         }
@@ -237,7 +244,8 @@ impl Step<'_> {
                 let front = state.pages.front().map_or(state.tail, |page| page.base);
                 let side = &mut self.v.queues[slot as usize].lanes[lane];
                 side.cursor = front;
-                side.delivered_before = state.horizon;
+                // The horizon reaches ahead; what comes after the restart is new all the same.
+                side.delivered_before = state.horizon.min(state.tail);
             }
             self.look_at(slot);
         }

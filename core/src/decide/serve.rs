@@ -8,6 +8,7 @@
 use crate::event::{Event, List, Range, Why};
 use crate::index::{DeathReason, Entry, ListId};
 use crate::outcome::{Delivery, EffectKind};
+use crate::queue::Overflow;
 use crate::slab::NONE;
 use crate::step::Step;
 use crate::volatile::{Flight, Timer};
@@ -77,8 +78,19 @@ impl Step<'_> {
 
     fn is_over_limit(&self, slot: u32) -> bool {
         let queue = &self.d.queues[slot];
-        queue.config.messages_max.is_some_and(|max| queue.messages > max)
-            || queue.config.bytes_max.is_some_and(|max| queue.bytes > max)
+        queue.config.overflow == Overflow::DropOldest
+            && (queue.config.messages_max.is_some_and(|max| queue.messages > max)
+                || queue.config.bytes_max.is_some_and(|max| queue.bytes > max))
+    }
+
+    /// Whether a queue that refuses has no room for so much more. Such a queue never drops what it
+    /// took, so whoever brings messages into it asks first: publish, redrive and death.
+    pub(super) fn is_full(&self, slot: u32, messages: u64, bytes: u64) -> bool {
+        let queue = &self.d.queues[slot];
+        let (is, is_bytes) = (queue.messages + queue.delayed, queue.bytes);
+        queue.config.overflow == Overflow::Reject
+            && (queue.config.messages_max.is_some_and(|max| is + messages > max)
+                || queue.config.bytes_max.is_some_and(|max| is_bytes + bytes > max))
     }
 
     /// Whether a delivery could be made if there is a message.

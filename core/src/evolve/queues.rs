@@ -13,10 +13,6 @@ use crate::queue::Lane;
 use crate::wire::Reader;
 use crate::{Durable, QueueId, Time};
 
-/// A page that spans more journal segments than this is closed, so that a slow queue does not
-/// pin the whole journal with one page.
-const PAGE_SEGMENTS_MAX: usize = 8;
-
 impl Durable {
     pub(super) fn publish(
         &mut self,
@@ -64,16 +60,31 @@ impl Durable {
         queue.messages += 1;
         queue.bytes += u64::from(entry.weight);
         let state = &mut queue.lanes[usize::from(lane)];
-        let open = state.pages.back().is_some_and(|page| {
-            !page.sealed
-                && page.count < self.shape.page_entries
-                && page.segments.len() <= PAGE_SEGMENTS_MAX
-        });
+        let open = state
+            .pages
+            .back()
+            .is_some_and(|page| !page.sealed && page.count < self.shape.page_entries);
         if !open {
-            state.pages.push_back(Page::new(state.tail));
+            // A page that died as the last one kept its items; now it is not the last any more.
+            if let Some(last) = state.pages.back_mut().filter(|page| page.live == 0) {
+                let items = last.drop_items();
+                self.resident -= items.len();
+                recycle(&mut self.pool, items);
+                if last.mark.touch() {
+                    let key = CellKey::Page(ListId::Lane(slot, lane), last.base);
+                    self.changed.touched(key);
+                }
+            }
+            let mut page = Page::new(state.tail);
+            // A queue that has just filled a page will fill the next one too.
+            let busy = state.pages.back().is_some_and(|last| last.count == self.shape.page_entries);
+            if busy && let Some(room) = self.pool.pop() {
+                page.items = room;
+            }
+            state.pages.push_back(page);
         }
         let page = state.pages.back_mut().expect("just made sure");
-        page.push(entry, self.shape.segment_bytes);
+        page.push(entry);
         if page.mark.touch() {
             self.changed.touched(CellKey::Page(ListId::Lane(slot, lane), page.base));
         }
@@ -138,7 +149,9 @@ impl Durable {
                 self.changed.touched(CellKey::Page(ListId::Lane(slot, lane), page.base));
             }
             if page.live == 0 && i != last {
-                self.resident -= page.drop_items();
+                let items = page.drop_items();
+                self.resident -= items.len();
+                recycle(&mut self.pool, items);
             }
             at = page_end;
         }
@@ -210,11 +223,12 @@ impl Durable {
         let items = self.delays.take_fresh(usize::MAX);
         self.resident += items.len();
         let mut pages: VecDeque<Page<Delayed>> = VecDeque::new();
+        let page_entries = self.shape.run_page_entries();
         for (at, item) in items.into_iter().enumerate() {
-            if (at as u64).is_multiple_of(u64::from(self.shape.page_entries)) {
+            if (at as u64).is_multiple_of(page_entries) {
                 pages.push_back(Page::new(at as u64));
             }
-            pages.back_mut().expect("just made").push(item, self.shape.segment_bytes);
+            pages.back_mut().expect("just made").push(item);
         }
         for page in &mut pages {
             page.mark.touch();
@@ -310,16 +324,35 @@ impl Durable {
 
     /// Drops the items of a page that is stored. Not an event: nothing is different.
     pub(crate) fn uncache_page(&mut self, list: ListId, base: u64) {
-        let dropped = match list {
+        match list {
             ListId::Lane(slot, lane) => {
                 let lane = &mut self.queues[slot].lanes[usize::from(lane)];
-                page_at(&mut lane.pages, base).drop_items()
+                let items = page_at(&mut lane.pages, base).drop_items();
+                self.resident -= items.len();
+                recycle(&mut self.pool, items);
             }
-            ListId::Run(slot) => page_at(&mut self.delays.runs[slot].pages, base).drop_items(),
-        };
-        self.resident -= dropped;
+            ListId::Run(slot) => {
+                let items = page_at(&mut self.delays.runs[slot].pages, base).drop_items();
+                self.resident -= items.len();
+            }
+        }
     }
 }
+
+/// Room for this many pages is kept for the next ones.
+const POOL_MAX: usize = 8;
+
+/// Keeps the room of a large page. Without it, every page would grow from nothing, and what it
+/// leaves behind on the heap would add up.
+fn recycle(pool: &mut Vec<Vec<Entry>>, mut items: Vec<Entry>) {
+    if pool.len() < POOL_MAX && items.capacity() >= RECYCLED_MIN {
+        items.clear();
+        pool.push(items);
+    }
+}
+
+/// Smaller pages are left to the allocator.
+const RECYCLED_MIN: usize = 256;
 
 pub(crate) fn page_at<T: Item>(pages: &mut VecDeque<Page<T>>, base: u64) -> &mut Page<T> {
     let i = pages.partition_point(|page| page.base < base);

@@ -3,9 +3,9 @@
 use alloc::vec::Vec;
 
 use super::{Item, Place};
+use crate::Time;
 use crate::checkpoint::Mark;
 use crate::wire::{self, DecodeError, Reader};
-use crate::{Position, Time};
 
 /// Which list a page belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -14,6 +14,39 @@ pub enum ListId {
     Lane(u32, u8),
     /// A run of delayed messages.
     Run(u32),
+}
+
+/// Journal segments with counts. Nearly every page has one or two, and there may be ten thousand
+/// pages: the first is kept in place, because ten thousand small allocations between large ones that
+/// come and go would leave the heap in pieces.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Shares {
+    first: (u32, u32),
+    more: Vec<(u32, u32)>,
+}
+
+impl Shares {
+    /// Adds a segment that is not there yet.
+    #[inline]
+    pub fn add(&mut self, segment: u32, n: u32) {
+        if self.first.1 == 0 { self.first = (segment, n) } else { self.more.push((segment, n)) }
+    }
+
+    /// Segments and counts.
+    pub fn iter(&self) -> impl Iterator<Item = (u32, u32)> {
+        let first = (self.first.1 > 0).then_some(self.first);
+        first.into_iter().chain(self.more.iter().copied())
+    }
+
+    /// How many segments.
+    pub fn len(&self) -> usize {
+        usize::from(self.first.1 > 0) + self.more.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.first.1 == 0
+    }
 }
 
 /// Up to `page_entries` items of one list.
@@ -35,8 +68,8 @@ pub struct Page<T> {
     pub stored: Option<Place>,
     /// The least time of an item that has one; 0: none has.
     pub least: Time,
-    /// Journal segments that its items' records lie in, with how many.
-    pub segments: Vec<(u32, u32)>,
+    /// Journal segments that its live items' records lay in when it was stored, with how many.
+    pub segments: Shares,
     pub(crate) gone: Vec<u64>,
     pub(crate) mark: Mark,
 }
@@ -52,31 +85,21 @@ impl<T: Item> Page<T> {
             sealed: false,
             stored: None,
             least: 0,
-            segments: Vec::new(),
+            segments: Shares::default(),
             gone: Vec::new(),
             mark: Mark::default(),
         }
     }
 
     #[inline]
-    pub(crate) fn push(&mut self, item: T, segment_bytes: u64) {
+    pub(crate) fn push(&mut self, item: T) {
         let time = item.time();
         if time != 0 && (self.least == 0 || time < self.least) {
             self.least = time;
         }
-        self.refer(item.entry().place.position, segment_bytes);
         self.items.push(item);
         self.count += 1;
         self.live += 1;
-    }
-
-    #[inline]
-    fn refer(&mut self, position: Position, segment_bytes: u64) {
-        let segment = (position / segment_bytes) as u32;
-        match self.segments.iter_mut().rev().find(|(s, _)| *s == segment) {
-            Some((_, n)) => *n += 1,
-            None => self.segments.push((segment, 1)),
-        }
     }
 
     /// The item at a position, if the page is resident.
@@ -141,13 +164,11 @@ impl<T: Item> Page<T> {
         }
     }
 
-    /// Drops the items from memory; they are stored. Returns how many there were.
-    pub(crate) fn drop_items(&mut self) -> usize {
-        let dropped = self.items.len();
-        self.items = Vec::new();
+    /// Drops the items from memory; they are stored, or dead. Gives their room to the caller.
+    pub(crate) fn drop_items(&mut self) -> Vec<T> {
         self.resident = false;
         self.sealed = true;
-        dropped
+        core::mem::take(&mut self.items)
     }
 
     /// Starts over as an empty page.
@@ -170,12 +191,25 @@ impl<T: Item> Page<T> {
 
     /// Counts anew which segments the live items' records lie in.
     pub(crate) fn recount(&mut self, segment_bytes: u64) {
-        self.segments.clear();
-        for i in 0..self.items.len() {
-            if self.is_live(self.base + i as u64) {
-                self.refer(self.items[i].entry().place.position, segment_bytes);
-            }
+        self.segments = self.count_shares(segment_bytes);
+    }
+
+    /// Which segments its live messages lie in: counted if the page is in memory, else as it was
+    /// when the page was stored.
+    pub(crate) fn shares(&self, segment_bytes: u64) -> Shares {
+        if self.resident { self.count_shares(segment_bytes) } else { self.segments.clone() }
+    }
+
+    fn count_shares(&self, segment_bytes: u64) -> Shares {
+        let live = (0..self.items.len()).filter(|i| self.is_live(self.base + *i as u64));
+        let mut segments: Vec<u32> =
+            live.map(|i| (self.items[i].entry().place.position / segment_bytes) as u32).collect();
+        segments.sort_unstable();
+        let mut shares = Shares::default();
+        for group in segments.chunk_by(|a, b| a == b) {
+            shares.add(group[0], group.len() as u32);
         }
+        shares
     }
 
     /// Appends all items, gone ones included, so that positions stay offsets.
@@ -192,9 +226,9 @@ impl<T: Item> Page<T> {
         wire::put_u64(out, u64::from(self.live));
         wire::put_u64(out, self.least);
         wire::put_u64(out, self.segments.len() as u64);
-        for (segment, n) in &self.segments {
-            wire::put_u64(out, u64::from(*segment));
-            wire::put_u64(out, u64::from(*n));
+        for (segment, n) in self.segments.iter() {
+            wire::put_u64(out, u64::from(segment));
+            wire::put_u64(out, u64::from(n));
         }
         out.push(u8::from(self.sealed));
         if self.live == self.count {
@@ -210,7 +244,8 @@ impl<T: Item> Page<T> {
                 wire::put_u64(out, place.position);
                 wire::put_u64(out, u64::from(place.size));
             }
-            None if self.live == 0 => out.push(2),
+            // Only what is dead leaves memory without being stored.
+            None if !self.resident => out.push(2),
             None => {
                 out.push(0);
                 self.encode_items(out);
@@ -224,7 +259,7 @@ impl<T: Item> Page<T> {
         page.live = from.u32("page live count")?;
         page.least = from.u64("page least time")?;
         for _ in 0..from.count(2, "page segments")? {
-            page.segments.push((from.u32("segment")?, from.u32("segment share")?));
+            page.segments.add(from.u32("segment")?, from.u32("segment share")?);
         }
         page.sealed = from.flag("page seal")?;
         if from.flag("page gaps")? {
@@ -243,6 +278,12 @@ impl<T: Item> Page<T> {
         }
         if page.resident && page.items.len() != page.count as usize {
             return Err(DecodeError { what: "page items", offset: 0 });
+        }
+        let gone: u32 = page.gone.iter().map(|word| word.count_ones()).sum();
+        let agree = page.live.checked_add(gone) == Some(page.count) || page.live == 0;
+        let closed = page.sealed || page.resident && page.stored.is_none();
+        if !agree || !closed || page.gone.len() > (page.count as usize).div_ceil(64) {
+            return Err(DecodeError { what: "page gaps", offset: 0 });
         }
         Ok(page)
     }
