@@ -100,7 +100,7 @@ fn locks(d: &Durable) {
     assert_eq!(listed, d.parts.len(), "every part is in its lock's list");
 }
 
-/// Every part is in its grant's list, tokens were reserved, and each grant is linked where it should.
+/// Every part is in its grant's list, tokens were reserved, each grant is linked where it should.
 fn grants(d: &Durable, v: &Volatile) {
     assert!(v.token <= d.token_high, "tokens are reserved before they are used");
     let mut listed = 0;

@@ -289,11 +289,17 @@ impl Step<'_> {
             self.serve_line(&name);
         }
         let mut work = self.v.limits.work_per_step;
-        while work > 0
-            && let Some(slot) = self.v.busy.pop()
-        {
-            self.v.queue_mut(slot).listed = false;
-            self.serve_queue(slot, &mut work);
+        loop {
+            while work > 0
+                && let Some(slot) = self.v.busy.pop()
+            {
+                self.v.queue_mut(slot).listed = false;
+                self.serve_queue(slot, &mut work);
+            }
+            let room = self.v.flights.len() < self.v.limits.in_flight_max;
+            let Some(slot) = self.v.crowded.pop_front_if(|_| room) else { break };
+            self.v.queue_mut(slot).crowded = false;
+            self.look_at(slot);
         }
         if self.d.delays.fresh.len() > self.v.limits.delayed_entries {
             self.start_run();

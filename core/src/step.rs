@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use crate::event::{Answered, Event};
 use crate::evolve::{Guarded, Stamp};
 use crate::outcome::{Effect, EffectKind, Outcome, Refusal};
-use crate::volatile::{Timer, Volatile};
+use crate::volatile::{LockWaits, Timer, Volatile};
 use crate::{Command, Durable, Limits, Shape, Ticket, Time};
 
 /// Takes events down. The journal behind it gives each its place.
@@ -66,6 +66,11 @@ impl Core {
     /// The durable half.
     pub fn state(&self) -> &Durable {
         &self.durable
+    }
+
+    /// How long those who waited for locks have waited.
+    pub fn lock_waits(&self) -> LockWaits {
+        self.volatile.lock_waits
     }
 
     /// The bounds it runs with.

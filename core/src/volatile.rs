@@ -179,6 +179,19 @@ pub(crate) struct QueueSide {
     pub loading: bool,
     /// It is on the list of queues to look at.
     pub listed: bool,
+    /// It is on the list of queues that wait for room in flight.
+    pub crowded: bool,
+}
+
+/// How long those who waited for locks have waited, since the shard was opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LockWaits {
+    /// Grants to somebody who had waited.
+    pub grants: u64,
+    /// Their waits together, microseconds.
+    pub sum_us: Time,
+    /// The longest of them, microseconds.
+    pub longest_us: Time,
 }
 
 /// The volatile half.
@@ -215,8 +228,11 @@ pub(crate) struct Volatile {
     pub free: Vec<Name>,
     /// Queues to look at before the step ends.
     pub busy: Vec<u32>,
+    /// Queues that could deliver if fewer deliveries were in flight, the next to be let in first.
+    pub crowded: VecDeque<u32>,
     /// Where eviction looks next.
     pub evict_hand: u32,
+    pub lock_waits: LockWaits,
 }
 
 impl Volatile {
@@ -248,7 +264,9 @@ impl Volatile {
             scratch: Vec::new(),
             free: Vec::new(),
             busy: Vec::new(),
+            crowded: VecDeque::new(),
             evict_hand: 0,
+            lock_waits: LockWaits::default(),
         }
     }
 

@@ -179,6 +179,7 @@ impl<D: Disk> Shard<D> {
             return self.answer_now(ticket, Err(Refusal::Stopped));
         }
         self.counters.commands += 1;
+        self.counters.lock_requests += u64::from(matches!(command.op, Op::Acquire(_)));
         if let Err(refusal) = self.admit(&command.op) {
             return self.answer_now(ticket, Err(refusal));
         }
@@ -455,6 +456,10 @@ impl<D: Disk> Shard<D> {
         let state = self.core.state();
         self.counters.messages = state.messages();
         self.counters.locks = state.locks().len() as u64;
+        let waits = self.core.lock_waits();
+        self.counters.lock_waits = waits.grants;
+        self.counters.lock_wait_us = waits.sum_us;
+        self.counters.lock_wait_us_max = waits.longest_us;
         self.counters.resident_entries = state.resident_entries() as u64;
         self.counters.sequence = self.journal.last_sequence();
         self.counters.durable_sequence = self.journal.durable_sequence();

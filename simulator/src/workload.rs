@@ -283,13 +283,17 @@ impl<D: Disk> Simulation<D> {
         }
     }
 
-    /// Closes the shard as one should.
+    /// Closes the shard as one should; if the machine stops meanwhile, that was a crash.
     ///
     /// # Errors
     /// When it cannot be closed.
     pub fn close(&mut self) -> Lawful {
         let Some(shard) = self.shard.take() else { return Ok(()) };
         let closed = shard.close(&self.clock);
+        if closed.is_err() && self.disk.stopped() {
+            self.crash(Crash::Some);
+            return Ok(());
+        }
         closed.map_err(|error| Violation(format!("closing failed: {error}")))?;
         let disk = self.disk.crash(Crash::LoseAll, 1);
         self.die_with(disk, false);

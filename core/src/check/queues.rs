@@ -107,6 +107,10 @@ pub(super) fn reading(d: &Durable, v: &Volatile) {
     busy.sort_unstable();
     let listed = (0..v.queues.len() as u32).filter(|slot| v.queues[*slot as usize].listed);
     assert!(busy.into_iter().eq(listed), "a queue is on the list to look at once, and knows it");
+    let mut crowded: Vec<u32> = v.crowded.iter().copied().collect();
+    crowded.sort_unstable();
+    let known = (0..v.queues.len() as u32).filter(|slot| v.queues[*slot as usize].crowded);
+    assert!(crowded.into_iter().eq(known), "a crowded queue is on the list once, and knows it");
     for (slot, queue) in d.queues.iter() {
         let side = &v.queues[slot as usize];
         assert_eq!(side.lanes.len(), queue.lanes.len(), "both halves of a queue have its lanes");

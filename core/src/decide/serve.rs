@@ -41,7 +41,7 @@ impl Step<'_> {
         }
         loop {
             let full = self.is_over_limit(slot);
-            let can_deliver = self.consumer_waits(slot);
+            let can_deliver = self.consumer_waits(slot) && self.has_room(slot);
             if !full && !can_deliver && !self.may_expire(slot) {
                 return;
             }
@@ -97,7 +97,18 @@ impl Step<'_> {
     fn consumer_waits(&self, slot: u32) -> bool {
         self.v.queues.get(slot as usize).is_some_and(|side| !side.ring.is_empty())
             && !self.d.queues[slot].paused
-            && self.v.flights.len() < self.v.limits.in_flight_max
+    }
+
+    /// Whether one more delivery may be in flight; if not, the queue is let in when one ends.
+    fn has_room(&mut self, slot: u32) -> bool {
+        if self.v.flights.len() < self.v.limits.in_flight_max {
+            return true;
+        }
+        let side = &mut self.v.queues[slot as usize];
+        if !core::mem::replace(&mut side.crowded, true) {
+            self.v.crowded.push_back(slot);
+        }
+        false
     }
 
     /// Whether messages at the front may run out of time without a delivery.

@@ -64,10 +64,11 @@ impl Step<'_> {
     /// A queue's reading side begins anew. Whether it is on the list of queues to look at stays.
     fn reset_side(&mut self, slot: u32, lanes: usize) {
         let side = self.v.queue_mut(slot);
-        let (timer, listed) = (side.timer, side.listed);
+        let (timer, listed, crowded) = (side.timer, side.listed, side.crowded);
         *side = QueueSide {
             timer: NONE,
             listed,
+            crowded,
             lanes: alloc::vec![LaneSide::default(); lanes],
             ..QueueSide::default()
         };

@@ -175,6 +175,11 @@ impl Step<'_> {
                 self.remember(waiter.request, answer::GRANTED, token.0, 0);
             }
             self.apart();
+            let waited = self.now - waiter.arrived;
+            let waits = &mut self.v.lock_waits;
+            waits.grants += 1;
+            waits.sum_us += waited;
+            waits.longest_us = waits.longest_us.max(waited);
             self.reply(waiter.ticket, Ok(outcome));
             let others = waiter.acquire.wants.iter().map(|(other, _)| other);
             self.v.free.extend(others.filter(|other| *other != name).cloned());

@@ -24,8 +24,11 @@ impl<'a> Event<'a> {
             | Self::ExchangeDeleted { .. }
             | Self::Bound { .. }
             | Self::Unbound { .. }
-            // Otherwise a power loss would make a second delivery look like a first.
-            | Self::HorizonRaised { .. } => true,
+            // Otherwise a power loss would make a second delivery look like a first: the message
+            // would come from a place that nobody had reached before.
+            | Self::HorizonRaised { .. }
+            | Self::Promoted { .. }
+            | Self::Moved { .. } => true,
             Self::Entered { deadline, .. } => *deadline != 0,
             Self::Published { envelope, .. } => !envelope.transient,
             _ => false,

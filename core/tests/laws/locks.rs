@@ -1,8 +1,8 @@
 //! The model of locks and registers: a list of holds, a list of those who wait.
 //!
-//! Legal is: holders are compatible, grants go in order of arrival, tokens rise for ever, a hold ends
-//! only because it was given back, ran out, was taken, or its session ended, and nobody gets a lock
-//! within its lock-delay.
+//! Legal is: holders are compatible, grants go in order of arrival, tokens rise for ever, a hold
+//! ends only because it was given back, ran out, was taken, or its session ended, and nobody gets
+//! a lock within its lock-delay.
 
 use std::collections::BTreeMap;
 
@@ -70,9 +70,12 @@ impl Model {
 
     pub fn resumed(&mut self, id: SessionId, ttl_us: Option<Time>, now: Time) {
         let deadline = ttl_us.map_or(0, |ttl| now + ttl);
-        self.seats.iter_mut().filter(|seat| seat.id == id).for_each(|seat| {
-            (seat.ttl_us, seat.deadline) = (ttl_us, deadline);
-        });
+        let seat = self.seats.iter_mut().find(|seat| seat.id == id).expect("it was open");
+        let orphan = seat.ttl_us.is_none() && seat.deadline != 0;
+        (seat.ttl_us, seat.deadline) = (ttl_us, deadline);
+        if !orphan {
+            return;
+        }
         for hold in self.holds.iter_mut().filter(|hold| hold.session == id) {
             if hold.asked.tenure.session && hold.deadline != 0 {
                 let own = hold.asked.tenure.ttl_us;

@@ -2,8 +2,8 @@
 //!
 //! A history is a row of small numbers, which the table of moves turns into commands; so a failure
 //! shrinks to few and plain ones. The model decides nothing that the rules decide: it looks at what
-//! was asked and what came back, and says whether that was legal. `LEASEHOLD_CASES` raises the number
-//! of histories.
+//! was asked and what came back, and says whether that was legal. `LEASEHOLD_CASES` raises the
+//! number of histories; `LEASEHOLD_TRANSCRIPT` shows what led to a failure.
 //!
 //! The limits are tiny (pages of 4 entries, 16 of them in memory, 8 delayed messages, segments of
 //! some 30 records), so pages leave and come back, runs are made and records move all the time.
@@ -38,6 +38,7 @@ fn limits() -> Limits {
         page_entries: 4,
         resident_entries: 16,
         delayed_entries: 8,
+        in_flight_max: 12,
         segment_bytes: 256 << 10,
         request_window_us: SECOND,
         dedup_max: 1000,
@@ -59,6 +60,7 @@ impl World {
     pub fn look(&mut self) {
         self.locks.look(&self.shard);
         self.queues.look(&self.shard);
+        self.shard.said.clear();
     }
 
     fn play(&mut self, history: &[Dice]) {

@@ -187,24 +187,32 @@ fn pick<T: Clone>(list: &[T], dice: u8) -> Option<T> {
 }
 
 fn session(world: &World, dice: u8) -> SessionId {
-    let seats = &world.locks.seats;
-    pick(seats, dice).map_or(SessionId(77_777_777_777), |seat| seat.id)
+    // Whoever was left by a restart says nothing before it is taken up again.
+    let orphan = |seat: &&super::locks::Seat| seat.ttl_us.is_none() && seat.deadline != 0;
+    let seats = world.locks.seats.iter().filter(|seat| !orphan(seat));
+    let seats: Vec<_> = seats.cloned().collect();
+    pick(&seats, dice).map_or(SessionId(77_777_777_777), |seat| seat.id)
 }
 
 /// Sends a command. Law: what is refused leaves no trace in the journal.
 fn ask(world: &mut World, session: SessionId, request: Option<u128>, op: Op) -> Option<Answer> {
     let before = world.shard.log.records.len();
-    let may = matches!(op, Op::Acquire(_) | Op::Peek(..) | Op::Redrive { .. });
+    let may = matches!(op, Op::Acquire(_) | Op::Peek(..) | Op::Redrive { .. } | Op::Relocate(_));
     let answer = world.shard.try_ask(session, request, op);
     if matches!(answer, Some(Err(_))) && !may {
-        assert_eq!(world.shard.log.records.len(), before, "refused and not without a trace");
+        for (_, record) in &world.shard.log.records[before..] {
+            let event = Event::decode(record);
+            let housekeeping = matches!(event, Ok(Event::PageStored { .. }));
+            assert!(housekeeping, "refused and not without a trace: {event:?}");
+        }
     }
     answer
 }
 
 fn open_session(world: &mut World, dice: Dice) {
     let ttl_us = dice[2].is_multiple_of(3).then_some(400 * MS);
-    let resume = if dice[3] > 200 { Some(session(world, dice[4])) } else { None };
+    let resume = if dice[3] > 200 { pick(&world.locks.seats, dice[4]) } else { None };
+    let resume = resume.map(|seat| seat.id);
     let op = Op::OpenSession { ttl_us, resume, label: None };
     let now = world.shard.log.now;
     match ask(world, SessionId::NONE, None, op) {
@@ -222,7 +230,7 @@ fn open_session(world: &mut World, dice: Dice) {
 }
 
 fn close_session(world: &mut World, dice: Dice) {
-    let (who, lost) = (session(world, dice[1]), dice[2] % 2 == 0);
+    let (who, lost) = (session(world, dice[1]), dice[2].is_multiple_of(2));
     if ask(world, who, None, Op::CloseSession { lost }) == Some(Ok(Outcome::Done)) {
         world.locks.allowed.closed.push((who, lost));
         world.locks.seats.retain(|seat| seat.id != who);
@@ -262,7 +270,7 @@ fn acquire(world: &mut World, dice: Dice) {
     } else {
         Wants::One(name(LOCKS[first]), mode(dice[2]))
     };
-    let bound = dice[3] % 4 != 0;
+    let bound = !dice[3].is_multiple_of(4);
     let ttl = (!bound || dice[3] % 8 > 5).then_some(Time::from(dice[3] % 7 + 1) * 50 * MS);
     let who = if bound || dice[4] > 60 { session(world, dice[4]) } else { SessionId::NONE };
     let wait = match dice[4] % 4 {
@@ -273,7 +281,7 @@ fn acquire(world: &mut World, dice: Dice) {
     let acquire = Acquire {
         wants,
         hold: u64::from(dice[2] >> 6),
-        reentrant: dice[2] % 3 == 0,
+        reentrant: dice[2].is_multiple_of(3),
         tenure: Tenure { ttl_us: ttl, session: bound },
         wait,
         lock_delay_us: if dice[3] > 200 { 100 * MS } else { 0 },
@@ -323,7 +331,7 @@ fn hold_ref(world: &World, dice: Dice) -> Option<(SessionId, HoldRef)> {
 fn renew(world: &mut World, dice: Dice) {
     let Some((who, hold)) = hold_ref(world, dice) else { return };
     let (token, now) = (hold.token, world.shard.log.now);
-    let ttl_us = (dice[3] % 2 == 0).then_some(120 * MS);
+    let ttl_us = (dice[3].is_multiple_of(2)).then_some(120 * MS);
     if let Some(Ok(Outcome::Renewed { .. })) = ask(world, who, None, Op::Renew { hold, ttl_us }) {
         for hold in world.locks.holds.iter_mut().filter(|hold| hold.token == token) {
             let ttl = ttl_us.or(hold.asked.tenure.ttl_us).expect("there was one to renew");
@@ -365,7 +373,7 @@ fn write_of(world: &World, dice: Dice) -> Write {
     };
     let guard = if dice[3] > 150 { hold_ref(world, dice) } else { None };
     let guard = guard.map(|(_, hold)| (hold.name, hold.token));
-    let value = (dice[3] % 5 != 0).then(|| [dice[3]].as_slice().into());
+    let value = (!dice[3].is_multiple_of(5)).then(|| [dice[3]].as_slice().into());
     Write { key, value, expect, ttl: RegisterTtl::Never, guard }
 }
 
@@ -425,7 +433,7 @@ fn declare(world: &mut World, dice: Dice) {
 fn delete(world: &mut World, dice: Dice) {
     let queue = queue_name(dice[1]);
     world.queues.story.deleted = Some(queue.to_owned());
-    let (if_unused, if_empty) = (dice[2] % 3 == 0, dice[3] % 3 == 0);
+    let (if_unused, if_empty) = (dice[2].is_multiple_of(3), dice[3].is_multiple_of(3));
     let op = Op::DeleteQueue { name: name(queue), if_unused, if_empty };
     ask(world, SessionId::NONE, None, op);
     world.look();
@@ -445,7 +453,7 @@ fn purge(world: &mut World, dice: Dice) {
 }
 
 fn pause(world: &mut World, dice: Dice) {
-    let op = Op::Pause(name(queue_name(dice[1])), dice[2] % 3 == 0);
+    let op = Op::Pause(name(queue_name(dice[1])), dice[2].is_multiple_of(3));
     ask(world, SessionId::NONE, None, op);
     world.look();
 }
@@ -459,16 +467,16 @@ fn publish_of(world: &mut World, dice: Dice) -> (Publish, Vec<String>, u64) {
     let mut id = 0;
     if dice[2] > 100 {
         let more = message.more();
-        if dice[3] % 4 == 0 {
+        if dice[3].is_multiple_of(4) {
             more.due = Due::After(Time::from(dice[3]) * 10 * MS + MS);
         }
-        if dice[3] % 3 == 0 {
+        if dice[3].is_multiple_of(3) {
             more.key = Some(KEYS[usize::from(dice[4]) % 3].into());
         }
-        if dice[3] % 5 == 0 {
+        if dice[3].is_multiple_of(5) {
             more.ttl_us = Some(Time::from(dice[4]) * 10 * MS + MS);
         }
-        if dice[3] % 2 == 0 {
+        if dice[3].is_multiple_of(2) {
             id = u64::from(dice[4] % 4) + 1;
             more.id = Some(format!("id-{id}").into());
         }
@@ -476,7 +484,7 @@ fn publish_of(world: &mut World, dice: Dice) -> (Publish, Vec<String>, u64) {
     let state = world.shard.core.state();
     let (target, reached) = if dice[1] > 200 {
         let key = ROUTING[usize::from(dice[3]) % 3];
-        let exchange = if dice[1] % 2 == 0 { "fan" } else { "top" };
+        let exchange = if dice[1].is_multiple_of(2) { "fan" } else { "top" };
         (Target::Exchange(name(exchange), key.into()), routes(world, exchange, key))
     } else {
         let queue = queue_name(dice[1]);
@@ -484,7 +492,7 @@ fn publish_of(world: &mut World, dice: Dice) -> (Publish, Vec<String>, u64) {
         let reached = if there { vec![queue.to_owned()] } else { Vec::new() };
         (Target::QueueNamed(name(queue)), reached)
     };
-    (Publish { target, message, mandatory: dice[1] % 5 == 0 }, reached, id)
+    (Publish { target, message, mandatory: dice[1].is_multiple_of(5) }, reached, id)
 }
 
 fn is_full(world: &World, queue_name: &str, more: usize) -> bool {
@@ -498,6 +506,9 @@ fn is_full(world: &World, queue_name: &str, more: usize) -> bool {
 fn published(world: &mut World, fresh: Vec<String>, id: u64) {
     let now = world.shard.log.now;
     let message = world.queues.next_message;
+    if fresh.len() > 1 {
+        world.queues.many.insert(message);
+    }
     for queue in fresh {
         if id != 0
             && let Some(life) = world.queues.life(&world.shard, &queue)
@@ -666,8 +677,10 @@ fn peek(world: &mut World, dice: Dice) {
 
 fn redrive(world: &mut World, dice: Dice) {
     let from = if dice[1] > 100 { "dead" } else { queue_name(dice[1]) };
-    let to = (dice[2] % 2 == 0).then(|| name(queue_name(dice[3])));
+    let to = (dice[2].is_multiple_of(2)).then(|| name(queue_name(dice[3])));
     world.queues.story.redriven = Some(from.to_owned());
+    let drops = |name: &Name| queue(name.as_str()).0.messages_max.is_some();
+    world.queues.story.overflowed = to.as_ref().is_none_or(drops);
     let op = Op::Redrive { from: name(from), to, max: u32::from(dice[4] % 12) };
     ask(world, SessionId::NONE, None, op);
     world.look();
@@ -689,7 +702,7 @@ fn commit(world: &mut World, dice: Dice) {
         commit.publishes.push(publish);
         plan.push((world.queues.next_message, reached, id));
     }
-    if dice[4] % 2 == 0 {
+    if dice[4].is_multiple_of(2) {
         commit.writes.push(write_of(world, dice));
     }
     if let Some(hold) = world.locks.holds.iter().find(|hold| hold.session == who).cloned() {
@@ -769,14 +782,13 @@ fn restart(world: &mut World, dice: Dice) {
     world.shard.restart();
     let (now, grace) = (world.shard.log.now, world.shard.core.limits().restart_grace_us);
     world.locks.restarted(now, grace);
-    world.locks.highest = world.locks.highest.max(0);
     world.queues.story.restarted = true;
     world.look();
 }
 
 fn checkpoint(world: &mut World, dice: Dice) {
     let first = world.shard.cells.is_empty();
-    world.shard.checkpoint(first || dice[1] % 2 == 0, usize::from(dice[2] % 32));
+    world.shard.checkpoint(first || dice[1].is_multiple_of(2), usize::from(dice[2] % 32));
     world.look();
     world.shard.laws();
 }

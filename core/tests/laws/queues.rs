@@ -2,8 +2,10 @@
 //!
 //! After each step it surveys every copy that the state knows, waiting, delayed or in flight, and
 //! compares with the survey before. A copy that appeared must have been published to that queue or
-//! have left another one; a copy that left must have been acknowledged, purged, or dead for a reason
-//! that the queue's settings give. So none is lost and none is doubled, whatever the rules do.
+//! have left another one; a copy that left must have been acknowledged, purged, or dead for a
+//! reason that the queue's settings give. So none is lost and none is doubled, whatever the rules
+//! do. Where several copies of one message meet in one queue they cannot be told apart, and the
+//! model lets more pass rather than guess.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -54,6 +56,8 @@ pub struct Story {
     pub purged: Option<String>,
     pub deleted: Option<String>,
     pub redriven: Option<String>,
+    /// It was redriven into a queue that drops its oldest, so it may have been dropped there.
+    pub overflowed: bool,
     pub restarted: bool,
     pub closed: Vec<SessionId>,
 }
@@ -75,6 +79,10 @@ pub struct Model {
     pub reached: BTreeMap<(Life, u8), u64>,
     pub ids: BTreeMap<(Life, u64), Time>,
     pub next_message: MessageId,
+    /// Copies that a queue has or had twice, by several deaths: they cannot be told apart.
+    pub doubled: BTreeSet<(Life, MessageId)>,
+    /// Messages that several queues got: after deaths their copies cannot be told apart.
+    pub many: BTreeSet<MessageId>,
     pub deliveries: u64,
     pub deaths: u64,
     /// Copies that waited in their lanes when the step began.
@@ -145,6 +153,13 @@ impl Model {
             _ => None,
         }));
         self.end_leases(shard);
+        if self.story.overflowed {
+            // They may have come back as dead letters within the step, which nobody sees.
+            let moved = before.iter().filter(|c| self.story.redriven.as_ref() == Some(&c.life.0));
+            self.many.extend(moved.map(|copy| copy.message));
+        }
+        let twice = counts(&after).into_iter().filter(|(_, count)| *count > 1);
+        self.doubled.extend(twice.map(|(copy, _)| copy));
         for kind in &shard.said {
             match kind {
                 EffectKind::Deliver(ticket, delivery) => {
@@ -238,15 +253,19 @@ impl Model {
             let there = after.iter().filter(is_it).count();
             assert!(open.count() < there, "{copy:?} is delivered while it is delivered");
         }
-        let only = after.iter().filter(is_it).count() <= 1;
+        let only = !self.many.contains(&message);
         self.attempts(&copy, delivery, only);
-        if let Some(known) = &known {
+        // One that came from elsewhere and was taken at once left its old position behind.
+        let stays = after.iter().any(|other| is_it(&other));
+        let elsewhere = |c: &Copy| c.message == message && c.life != life;
+        let sure = only && (stays || !before.iter().any(elsewhere));
+        if let Some(known) = known.as_ref().filter(|_| sure) {
             self.in_order(known, after);
             self.by_priority(known, &self.waiting.clone(), after);
         }
         let key = known.map_or(0, |copy| copy.entry.key);
-        self.delivered.insert(copy);
         if !reader.no_ack {
+            self.delivered.insert(copy);
             let (receipt, session) = (delivery.receipt, reader.session);
             self.leases.push(Lease { receipt, session, life, message, key });
         }
@@ -317,6 +336,8 @@ impl Model {
         for ((_, message), count) in change.iter().filter(|(_, count)| **count > 0) {
             *came.entry(*message).or_default() += count;
         }
+        change.retain(|_, count| *count != 0);
+        let differences = format!("{change:?}");
         let gone: Vec<_> = change.into_iter().filter(|(_, count)| *count < 0).collect();
         let mut must_move: BTreeMap<MessageId, i64> = BTreeMap::new();
         let mut may_move: BTreeMap<MessageId, i64> = BTreeMap::new();
@@ -341,11 +362,11 @@ impl Model {
         }
         for (message, count) in &came {
             let moved = may_move.get(message).copied().unwrap_or(0);
-            assert!(*count <= moved, "message {message} came from nowhere: {count} of {moved}");
+            assert!(*count <= moved, "message {message} came from nowhere in {differences}");
         }
         for (message, count) in must_move {
             let moved = came.get(&message).copied().unwrap_or(0);
-            assert!(count <= moved, "dead message {message} did not arrive: {moved} of {count}");
+            assert!(count <= moved, "dead message {message} did not arrive in {differences}");
         }
     }
 
@@ -371,15 +392,17 @@ impl Model {
                 || story.restarted && !config.durable;
             return may.then_some((true, true));
         }
+        if self.doubled.contains(&copy) {
+            return Some((true, true));
+        }
         if self.story.acked.contains(&copy) {
             return Some((false, true));
         }
         if self.story.purged.as_deref() == Some(&life.0) && !leased {
             return Some((false, true));
         }
-        if self.story.redriven.as_deref() == Some(&life.0) && !leased {
-            return Some((true, false));
-        }
+        let redriven = self.story.redriven.as_deref() == Some(&life.0) && !leased;
+        let settled = self.story.acked.iter().any(|(_, taken)| *taken == message);
         let (config, _) = super::moves::queue(&life.0);
         let wall = WALL + shard.log.now;
         let rejected = self.story.rejected.contains(&copy);
@@ -396,19 +419,30 @@ impl Model {
             && config.overflow == queue::Overflow::DropOldest;
         let dead = rejected || spent || (expired || full) && !leased;
         if !dead {
-            return None;
+            return redriven.then_some((true, settled || self.story.overflowed));
         }
-        let Some(target) = super::moves::dead_letters(&life.0) else { return Some((false, true)) };
+        let Some(target) = super::moves::dead_letters(&life.0) else {
+            return Some((redriven, true));
+        };
         let state = shard.core.state();
         let deaths = old.map_or(&[][..], |copy| copy.entry.deaths());
         let known = deaths.iter().any(|death| death.queue.as_str() == target);
         let was_rejected = deaths.iter().any(|d| d.reason == index::DeathReason::Rejected);
         let round = known && !rejected && !was_rejected;
-        let there = state.queue_named(target).is_some() && !round;
+        // The exchange of dead letters is bound anew only after its queue was declared anew.
+        let bound = |slot: u32| life.0 != "ranked" || state.queues()[slot].bindings > 0;
+        let there = state.queue_named(target).is_some_and(bound) && !round;
         let target_life = self.life(shard, target);
-        let taken = target_life.is_some_and(|life| self.story.acked.contains(&(life, message)));
+        // Its arrival cannot be seen when it was taken at once, or when another copy of it left the
+        // place where it arrives.
+        let hidden = |life| {
+            let is_there = |c: &Copy| c.life == life && c.message == message;
+            before.iter().any(is_there) || self.story.acked.contains(&(life.clone(), message))
+        };
+        let taken = target_life.is_some_and(hidden);
         // A message may die of several things at once; a cycle is cut for some of them only.
-        let may_stop = !there || taken || known;
+        let lost_track = redriven && (settled || self.story.overflowed);
+        let may_stop = !there || taken || known || lost_track;
         Some((true, may_stop))
     }
 

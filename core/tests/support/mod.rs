@@ -91,7 +91,7 @@ pub struct Shard {
     pub covered: u64,
     /// The generation that a sweep is filling.
     sweep: Option<Cells>,
-    /// What it said in the last step.
+    /// What it said and nobody looked at yet.
     pub said: Vec<EffectKind>,
     pub loads: u64,
     /// The last commands and what was said; shown when a test fails.
@@ -147,7 +147,7 @@ impl Shard {
         self.transcript.extend(out.iter().map(|effect| format!("  {now} → {:?}", effect.kind)));
         self.core.check();
         let kinds = out.into_iter().map(|effect| effect.kind);
-        self.said = kinds.filter(|kind| !matches!(kind, EffectKind::LoadPage(..))).collect();
+        self.said.extend(kinds.filter(|kind| !matches!(kind, EffectKind::LoadPage(..))));
     }
 
     /// Sends a command; what is said meanwhile is in `said`.
@@ -157,6 +157,7 @@ impl Shard {
         let command = Command { ticket, session, request: request.map(RequestId), op };
         let now = self.log.now;
         let mut line = format!("{now} {:?} {:?} {:?}", ticket.0, session.0, command.op);
+        line = line.replace("0, 0, 0, 0, ", "");
         line.truncate(line.floor_char_boundary(300));
         self.transcript.push(line);
         self.act(|core, log, out| core.step(log.now, command, log, out));
@@ -165,10 +166,8 @@ impl Shard {
 
     /// Sends a command and takes its answer out of what was said, asking again for pages.
     pub fn try_ask(&mut self, session: SessionId, request: Option<u128>, op: Op) -> Option<Answer> {
-        let mut before = Vec::new();
         for _ in 0..64 {
             let ticket = self.send(session, request, op.clone());
-            self.said.splice(0..0, before);
             let is_mine =
                 |kind: &EffectKind| matches!(kind, EffectKind::Reply(t, _) if *t == ticket);
             let at = self.said.iter().position(is_mine)?;
@@ -176,7 +175,7 @@ impl Shard {
             if answer != Err(Refusal::PageNeeded) {
                 return Some(answer);
             }
-            before = std::mem::take(&mut self.said);
+            self.said.remove(at);
         }
         panic!("a command asks for pages for ever")
     }

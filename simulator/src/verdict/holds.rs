@@ -96,8 +96,9 @@ impl Ledger {
     /// The shard is up again at this time: sessions live for the grace, bound holds too.
     pub fn grace(&mut self, now: u64, grace_us: u64) {
         let grace = now + grace_us;
-        let standing = self.holds.values().filter(|hold| self.stands(hold, now));
-        let holders: Vec<u64> = standing.map(|hold| hold.session).collect();
+        // A session that ran out may come back for a hold that does not end with it.
+        let alive = |hold: &&Hold| self.stands(hold, now) && self.session_lives(hold.session, now);
+        let holders: Vec<u64> = self.holds.values().filter(alive).map(|h| h.session).collect();
         self.sessions.retain(|session, _| holders.contains(session));
         self.sessions.values_mut().for_each(|session| session.until = Some(grace));
         for hold in self.holds.values_mut().filter(|hold| hold.bound) {

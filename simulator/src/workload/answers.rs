@@ -51,7 +51,7 @@ impl<D: Disk> Simulation<D> {
         };
         let message = received.message().map_err(|error| Violation(error.to_string()))?;
         // The session may be closed in the same turn, and its delivery comes after all.
-        let Some(session) = self.clients[client].session else { return Ok(()) };
+        let session = self.clients[client].session.map_or(0, |session| session.0);
         let now = self.now();
         let came = Delivered {
             queue,
@@ -60,11 +60,13 @@ impl<D: Disk> Simulation<D> {
             body: message.body,
             now,
             wall: self.wall(),
-            session: session.0,
+            session,
             until: config(queue).lease_us.map(|lease| now + lease),
         };
         let id = self.ledger.delivered(&came)?;
-        self.clients[client].open.push((received.delivery.receipt, id));
+        if session != 0 {
+            self.clients[client].open.push((received.delivery.receipt, id));
+        }
         Ok(())
     }
 
