@@ -118,6 +118,9 @@ pub struct Granted<'a> {
     pub names: Names<'a>,
 }
 
+/// The queues that a message enters.
+pub type Arrivals<'a> = List<'a, Arrival>;
+
 /// What was answered to a request whose id is remembered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Answered {
@@ -166,7 +169,7 @@ pub enum Event<'a> {
     Unbound { exchange: u32, key: &'a str, to: RouteTo, arguments: &'a [u8], match_all: bool },
     /// A message was accepted. `key` and `id` are fingerprints, 0 when absent; `due` is 0 or the
     /// wall-clock time before which it is delayed.
-    Published { due: Time, key: u64, id: u128, arrivals: List<'a, Arrival>, envelope: Envelope<'a> },
+    Published { due: Time, key: u64, id: u128, arrivals: Arrivals<'a>, envelope: Envelope<'a> },
     /// Messages left a lane.
     Removed { queue: u32, lane: u8, why: Why, weight: u64, ranges: List<'a, Range> },
     /// A delivery failed; the message waits in its place with this many attempts behind it.

@@ -105,8 +105,12 @@ fn return_reads(
     check_reads(journal, model).map(Ok)
 }
 
+fn cases() -> ProptestConfig {
+    ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(2000) }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(2000) })]
+    #![proptest_config(cases())]
 
     #[test]
     fn scripts_equal_the_model(seed: u64, steps in prop::collection::vec(step(), 1..120)) {

@@ -17,8 +17,8 @@ pub enum ListId {
 }
 
 /// Journal segments with counts. Nearly every page has one or two, and there may be ten thousand
-/// pages: the first is kept in place, because ten thousand small allocations between large ones that
-/// come and go would leave the heap in pieces.
+/// pages: the first is kept in place, because ten thousand small allocations between large ones
+/// that come and go would leave the heap in pieces.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Shares {
     first: (u32, u32),
