@@ -90,6 +90,8 @@ pub struct Durable {
     pub(crate) shape: Shape,
     /// Counts the starts of the shard.
     pub(crate) epoch: u32,
+    /// Where the last event was recorded; not part of the state, only of where it is.
+    pub(crate) position: u64,
     /// Time of the last event.
     pub(crate) at: Time,
     /// Sequence number of the last event.
@@ -133,6 +135,7 @@ impl Durable {
         Self {
             shape,
             epoch: 0,
+            position: 0,
             at: 0,
             sequence: 0,
             wall_offset: 0,

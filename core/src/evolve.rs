@@ -61,6 +61,7 @@ impl Durable {
         debug_assert!(stamp.at >= self.at, "time does not go back");
         self.sequence = stamp.sequence;
         self.at = stamp.at;
+        self.position = stamp.position;
         match *event {
             Event::Booted { epoch, wall_offset, grace_us, shape } => {
                 self.shape = shape;

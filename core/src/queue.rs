@@ -195,6 +195,12 @@ impl Lane {
         (at >= page.base && at < page.base + u64::from(page.count)).then_some(i)
     }
 
+    /// Index of the page that holds a position, or else of the first one after it.
+    pub fn page_from(&self, at: u64) -> Option<usize> {
+        let i = self.page_of(at).unwrap_or_else(|| self.pages.partition_point(|p| p.base < at));
+        (i < self.pages.len()).then_some(i)
+    }
+
     /// Whether the message at a position still lives.
     pub fn is_live(&self, at: u64) -> bool {
         self.page_of(at).is_some_and(|i| self.pages[i].is_live(at))
@@ -202,10 +208,7 @@ impl Lane {
 
     /// The first live position at or after `from`.
     pub fn next_live(&self, from: u64) -> Option<u64> {
-        let start = match self.page_of(from) {
-            Some(i) => i,
-            None => self.pages.partition_point(|page| page.base < from),
-        };
+        let start = self.page_from(from)?;
         self.pages.iter().skip(start).find_map(|page| page.next_live(from))
     }
 

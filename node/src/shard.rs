@@ -200,8 +200,11 @@ impl<D: Disk> Shard<D> {
             held.ticket == command.ticket
                 && matches!(&held.notice, Notice::Reply(Err(Refusal::PageNeeded)))
         };
-        while self.stopped.is_none() && self.held.back().is_some_and(needs_page) {
-            self.held.pop_back();
+        // A page that comes in may also make deliveries, which then stand behind the answer.
+        while self.stopped.is_none()
+            && let Some(i) = self.held.iter().rposition(needs_page)
+        {
+            self.held.remove(i);
             let command = command.clone();
             self.with_log(|core, log, now, out| core.step(now, command, log, out));
         }

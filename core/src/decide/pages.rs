@@ -5,12 +5,14 @@ use alloc::vec::Vec;
 use crate::Durable;
 use crate::checkpoint::CellKey;
 use crate::event::Event;
-use crate::index::{Item, ListId, Page, Relocation};
+use crate::index::{Delayed, Item, ListId, Page, Relocation};
 use crate::outcome::{EffectKind, Outcome, Refusal};
 use crate::step::Step;
 
 /// Pages with fewer items are not worth storing.
 const ITEMS_MIN: usize = 16;
+/// Segments after which a fresh delayed message is stored with its likes.
+const FRESH_SEGMENTS: u64 = 4;
 /// Pages with more items are stored before a checkpoint, so that it need not carry them.
 const ITEMS_LARGE: usize = 512;
 
@@ -151,7 +153,10 @@ impl Step<'_> {
 
     /// Stores the pages that changed and would make the coming checkpoint large.
     pub(crate) fn store_large_pages(&mut self) {
-        if self.d.delays.fresh.len() > ITEMS_LARGE {
+        // Fresh ones are not relocated: an old one among them would pin its segment until it is due.
+        let old = FRESH_SEGMENTS * self.d.shape.segment_bytes;
+        let pins = |item: &Delayed| item.entry.place.position + old < self.d.position;
+        if self.d.delays.fresh.len() > ITEMS_LARGE || self.d.delays.fresh.values().any(pins) {
             self.start_run();
         }
         let pages: Vec<(ListId, u64)> = self

@@ -65,19 +65,17 @@ impl Durable {
             .back()
             .is_some_and(|page| !page.sealed && page.count < self.shape.page_entries);
         if !open {
-            // A page that died as the last one kept its items; now it is not the last any more.
-            if let Some(last) = state.pages.back_mut().filter(|page| page.live == 0) {
+            // A queue that has just filled a page will fill the next one too.
+            let busy = state.pages.back().is_some_and(|last| last.count == self.shape.page_entries);
+            // A page that died as the last one was kept; now it is not the last any more.
+            if let Some(mut last) = state.pages.pop_back_if(|page| page.live == 0) {
                 let items = last.drop_items();
                 self.resident -= items.len();
                 recycle(&mut self.pool, items);
-                if last.mark.touch() {
-                    let key = CellKey::Page(ListId::Lane(slot, lane), last.base);
-                    self.changed.touched(key);
-                }
+                let key = CellKey::Page(ListId::Lane(slot, lane), last.base);
+                self.changed.removed(last.mark, key);
             }
             let mut page = Page::new(state.tail);
-            // A queue that has just filled a page will fill the next one too.
-            let busy = state.pages.back().is_some_and(|last| last.count == self.shape.page_entries);
             if busy && let Some(room) = self.pool.pop() {
                 page.items = room;
             }
@@ -132,10 +130,12 @@ impl Durable {
         let state = &mut queue.lanes[usize::from(lane)];
         let end = range.first + range.count;
         let (mut at, mut removed) = (range.first, 0);
-        let last = state.pages.len().wrapping_sub(1);
         while at < end {
-            let Some(i) = state.page_of(at) else { break };
+            // Dead pages are gone: the range may start or go on in a gap.
+            let Some(i) = state.page_from(at) else { break };
+            let last = i + 1 == state.pages.len();
             let page = &mut state.pages[i];
+            at = at.max(page.base);
             let page_end = page.base + u64::from(page.count);
             if at == page.base && end >= page_end {
                 removed += u64::from(page.live);
@@ -145,13 +145,15 @@ impl Durable {
                     removed += u64::from(page.remove(position));
                 }
             }
-            if page.mark.touch() {
-                self.changed.touched(CellKey::Page(ListId::Lane(slot, lane), page.base));
-            }
-            if page.live == 0 && i != last {
+            let key = CellKey::Page(ListId::Lane(slot, lane), page.base);
+            if page.live == 0 && !last {
                 let items = page.drop_items();
                 self.resident -= items.len();
                 recycle(&mut self.pool, items);
+                self.changed.removed(page.mark, key);
+                state.pages.remove(i);
+            } else if page.mark.touch() {
+                self.changed.touched(key);
             }
             at = page_end;
         }
@@ -171,7 +173,7 @@ impl Durable {
         removed
     }
 
-    /// Dead pages leave at the front; a dead tail page starts over in place.
+    /// A dead tail page that is alone starts over in place.
     fn drop_dead_front(&mut self, slot: u32, lane: u8) {
         let state: &mut Lane = &mut self.queues[slot].lanes[usize::from(lane)];
         loop {
