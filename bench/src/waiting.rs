@@ -34,9 +34,12 @@ const KINDS: [(&str, &str); 4] = [
     ("priorities", "ten priorities, mixed"),
 ];
 
-/// Measures all kinds with `millions` million messages.
-pub fn run(directory: &Path, figures: &mut Figures, millions: u64) {
+/// Measures all kinds, or one, with `millions` million messages.
+pub fn run(directory: &Path, figures: &mut Figures, millions: u64, only: Option<&str>) {
     for (kind, title) in KINDS {
+        if only.is_some_and(|only| only != kind) {
+            continue;
+        }
         let count = millions * 1_000_000;
         let store = directory.join(format!("waiting-{kind}"));
         let title = format!("{millions} M waiting, {title}");

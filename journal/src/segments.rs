@@ -82,6 +82,11 @@ impl<D: Disk> Segments<D> {
         self.spares.len()
     }
 
+    /// Whether the next segment's blocks are written already.
+    pub fn has_written_spare(&self) -> bool {
+        self.spares.iter().any(|spare| spare.written)
+    }
+
     pub fn push_spare(&mut self, spare: Spare<D::File>) {
         self.spares.push_back(spare);
     }
@@ -105,7 +110,8 @@ impl<D: Disk> Segments<D> {
 
     /// Gives the room of a spare back to the disk, if there is one.
     pub fn drop_spare(&mut self) -> io::Result<bool> {
-        let Some(spare) = self.spares.pop_back() else { return Ok(false) };
+        let plain = self.spares.iter().position(|spare| !spare.written).unwrap_or(0);
+        let Some(spare) = self.spares.remove(plain) else { return Ok(false) };
         self.names_dirty = true;
         self.disk.remove(&spare.name)?;
         Ok(true)

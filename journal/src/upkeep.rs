@@ -271,7 +271,8 @@ impl<D: Disk> Journal<D> {
     /// Has the next segment prepared once half of the current one is used.
     pub(crate) fn want_spare(&mut self) {
         let half = self.offset > self.segments.bytes / 2;
-        if !half || self.spare_in_flight || self.segments.spares() > 0 {
+        // Spares that are only room for settling do not count: their first syncs are slow.
+        if !half || self.spare_in_flight || self.segments.has_written_spare() {
             return;
         }
         self.spare_in_flight = true;

@@ -1,6 +1,6 @@
 //! The benchmark of core, journal and node. See `docs/benchmarks/core.md`.
 //!
-//! `core [speed] [durable] [waiting] [many] [--millions N] [--json FILE] [--dir DIR]`
+//! `core [speed] [durable] [waiting] [many] [--millions N] [--kind KIND] [--json FILE] [--dir DIR]`
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use leasehold_bench::{durable, figures::Figures, machine, many, speed, waiting};
 
 fn main() {
     let mut parts: Vec<String> = Vec::new();
-    let (mut json, mut directory, mut millions) = (None, None, 5u64);
+    let (mut json, mut directory, mut kind, mut millions) = (None, None, None, 5u64);
     let list: Vec<String> = std::env::args().skip(1).collect();
     if list.first().is_some_and(|first| first == "child") {
         return waiting::child(&list[1..]);
@@ -19,6 +19,7 @@ fn main() {
         let mut value = || arguments.next().unwrap_or_else(|| usage("a value is missing"));
         match argument.as_str() {
             "--json" => json = Some(PathBuf::from(value())),
+            "--kind" => kind = Some(value()),
             "--dir" => directory = Some(PathBuf::from(value())),
             "--millions" => {
                 millions = value().parse().unwrap_or_else(|_| usage("--millions takes a number"));
@@ -51,7 +52,7 @@ fn main() {
         many::run(scratch.path(), &mut figures);
     }
     if wants("waiting") {
-        waiting::run(scratch.path(), &mut figures, millions);
+        waiting::run(scratch.path(), &mut figures, millions, kind.as_deref());
     }
     if let Some(path) = json {
         std::fs::write(&path, format!("{:#}\n", figures.to_json()))
@@ -61,7 +62,8 @@ fn main() {
 
 fn usage(why: &str) -> ! {
     eprintln!(
-        "{why}\nusage: core [speed] [durable] [waiting] [many] [--millions N] [--json FILE] [--dir DIR]"
+        "{why}\nusage: core [speed] [durable] [waiting] [many] [--millions N] [--kind KIND] \
+         [--json FILE] [--dir DIR]"
     );
     std::process::exit(2);
 }
