@@ -52,13 +52,6 @@ pub enum Front {
 }
 
 impl Delays {
-    /// The earliest due time and where it is.
-    pub fn front(&self) -> Option<(Time, Front)> {
-        let fresh = self.fresh.keys().next().map(|(due, _)| (*due, Front::Fresh));
-        let runs = self.runs.iter().filter_map(|(i, run)| Some((run.front_due()?, Front::Run(i))));
-        runs.chain(fresh).min_by_key(|(due, _)| *due)
-    }
-
     pub(crate) fn add(&mut self, item: Delayed) {
         self.fresh.insert((item.due, self.serial), item);
         self.serial += 1;
