@@ -82,6 +82,8 @@ pub struct Ledger {
     pub ended: BTreeMap<u64, bool>,
     /// Acquires without an answer, by the number of the hold.
     pub acquiring: BTreeMap<u64, Vec<Want>>,
+    /// Numbers of the holds that were asked to end with their session: it is not shown.
+    pub bound: BTreeSet<u64>,
     /// Registers by number.
     pub registers: BTreeMap<usize, Register>,
     /// Sessions that live.

@@ -283,15 +283,16 @@ impl<D: Disk> Simulation<D> {
         }
     }
 
-    /// Closes the shard as one should; if the machine stops meanwhile, that was a crash.
+    /// Closes the shard as one should; if the machine stops meanwhile, that was a crash of this
+    /// mode.
     ///
     /// # Errors
     /// When it cannot be closed.
-    pub fn close(&mut self) -> Lawful {
+    pub fn close(&mut self, mode: Crash) -> Lawful {
         let Some(shard) = self.shard.take() else { return Ok(()) };
         let closed = shard.close(&self.clock);
         if closed.is_err() && self.disk.stopped() {
-            self.crash(Crash::Some);
+            self.crash(mode);
             return Ok(());
         }
         closed.map_err(|error| Violation(format!("closing failed: {error}")))?;

@@ -1,7 +1,8 @@
 //! The machine stops: at every disk operation of a script, at random moments, and again while it
 //! recovers. Whatever clients were told before must be found so afterwards.
 //!
-//! `LEASEHOLD_SEEDS` says how many random histories are tried, `LEASEHOLD_SEED` picks the first.
+//! `LEASEHOLD_SEEDS` says how many random histories are tried, `LEASEHOLD_SEED` picks the first;
+//! `LEASEHOLD_SCRIPTS` says how many scripts are stopped at every one of their disk operations.
 
 use leasehold_node::{Durability, Options};
 use leasehold_simulator::disk::{Crash, SimDisk};
@@ -39,7 +40,7 @@ fn stop_at(seed: u64, stop: u64, turns: u64, mode: Crash) -> Lawful<Ledger> {
 fn any_disk_operation_may_be_the_last() {
     const TURNS: u64 = 200;
     let mut sum = Ledger::default();
-    for seed in 0..number("LEASEHOLD_SEEDS", 2).min(64) {
+    for seed in 0..number("LEASEHOLD_SCRIPTS", 2) {
         let mut whole = Simulation::new(seed, Habits::default());
         whole.open().and_then(|_| whole.turns(TURNS)).expect("without a fault nothing fails");
         for stop in 0..whole.disk.operations() {
@@ -71,7 +72,7 @@ fn life(seed: u64) -> Lawful<Ledger> {
         }
         let turns = 20 + simulation.chance.below(150);
         if simulation.turns(turns)? && simulation.chance.percent(10) {
-            simulation.close()?;
+            simulation.close(mode)?;
         } else {
             simulation.crash(mode);
         }

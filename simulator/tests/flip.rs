@@ -13,7 +13,7 @@ use leasehold_simulator::workload::{Habits, Simulation, small_options};
 fn closed_store(seed: u64, turns: u64) -> SimDisk {
     let mut simulation = Simulation::new(seed, Habits { publish_percent: 40, ..Habits::default() });
     simulation.open().and_then(|_| simulation.turns(turns)).expect("nothing fails");
-    simulation.close().expect("it closes");
+    simulation.close(Crash::Some).expect("it closes");
     simulation.disk.crash(Crash::LoseAll, 1)
 }
 

@@ -12,8 +12,8 @@ const FUZZ_SECONDS_SHORT: u64 = 10;
 const FUZZ_SECONDS_LONG: u64 = 120;
 const KILLS_SHORT: u64 = 5;
 const KILLS_LONG: u64 = 50;
-/// Read by the simulator's tests: how many seeds to run.
-const SEEDS: (&str, &str) = ("LEASEHOLD_SEEDS", "2000");
+/// Read by the simulator's tests: how many seeds to run, and how many scripts to stop everywhere.
+const LONG: [(&str, &str); 2] = [("LEASEHOLD_SEEDS", "10000"), ("LEASEHOLD_SCRIPTS", "30")];
 
 /// `cargo xtask test`.
 pub fn command(arguments: &[String]) -> Result<ExitCode, String> {
@@ -42,7 +42,7 @@ pub fn soak_command(arguments: &[String]) -> Result<ExitCode, String> {
     Ok(run::run_all(vec![
         crash_step(KILLS_LONG),
         step("fuzz", || fuzz::check(FUZZ_SECONDS_LONG)),
-        step("simulator", || cargo_test(&["--release", "-p", "leasehold-simulator"], &[SEEDS])),
+        step("simulator", || cargo_test(&["--release", "-p", "leasehold-simulator"], &LONG)),
     ]))
 }
 

@@ -11,6 +11,17 @@ use crate::step::Step;
 
 /// Pages with fewer items are not worth storing.
 const ITEMS_MIN: usize = 16;
+/// Pages that eviction passes by.
+#[derive(Debug, Clone, Copy)]
+enum Spare {
+    /// Those that still take messages, and those that are being read.
+    Unfinished,
+    /// Those that are being read.
+    Read,
+    /// None.
+    None,
+}
+
 /// Segments after which a fresh delayed message is stored with its likes.
 const FRESH_SEGMENTS: u64 = 4;
 /// Pages with more items are stored before a checkpoint, so that it need not carry them.
@@ -93,12 +104,17 @@ impl Step<'_> {
     /// Drops items from memory until there are no more than the limit allows, storing their pages
     /// first where need be. Looks at the newest pages of a lane first: they are needed last.
     pub(crate) fn evict(&mut self) {
+        let limit = self.v.limits.resident_entries;
+        // A little below the limit, so that looking for pages pays for more than one message.
+        let goal = limit - limit / 64;
         let end = self.d.queues.end();
-        for spare_cursor in [true, false] {
-            for _ in 0..=end {
+        // Whole pages of the next few queues first: storing half a page makes two of one.
+        let rounds = [(Spare::Unfinished, end.min(64)), (Spare::Read, end), (Spare::None, end)];
+        for (spare, queues) in rounds {
+            for _ in 0..=queues {
                 let slot = self.v.evict_hand;
-                while self.d.resident > self.v.limits.resident_entries
-                    && let Some((lane, base, stored)) = self.victim(slot, spare_cursor)
+                while self.d.resident > goal
+                    && let Some((lane, base, stored)) = self.victim(slot, spare)
                 {
                     let list = ListId::Lane(slot, lane);
                     if !stored {
@@ -106,7 +122,7 @@ impl Step<'_> {
                     }
                     self.cache().uncache_page(list, base);
                 }
-                if self.d.resident <= self.v.limits.resident_entries {
+                if self.d.resident <= goal {
                     return;
                 }
                 self.v.evict_hand = if slot + 1 >= end { 0 } else { slot + 1 };
@@ -134,7 +150,7 @@ impl Step<'_> {
         }
     }
 
-    fn victim(&self, slot: u32, spare_cursor: bool) -> Option<(u8, u64, bool)> {
+    fn victim(&self, slot: u32, spare: Spare) -> Option<(u8, u64, bool)> {
         let queue = self.d.queues.get(slot)?;
         let side = self.v.queues.get(slot as usize)?;
         let items_min = ITEMS_MIN.min(self.d.shape.page_entries as usize);
@@ -142,8 +158,14 @@ impl Step<'_> {
             let cursor = side.lanes[lane].cursor;
             let read = state.page_of(cursor.min(state.tail.saturating_sub(1)));
             for (i, page) in state.pages.iter().enumerate().rev() {
-                let hot = spare_cursor && read == Some(i);
-                if page.resident && page.live > 0 && page.items.len() >= items_min && !hot {
+                let open = i + 1 == state.pages.len() && !page.sealed;
+                let unfinished = open && page.count < self.d.shape.page_entries;
+                let spared = match spare {
+                    Spare::Unfinished => unfinished || read == Some(i),
+                    Spare::Read => read == Some(i),
+                    Spare::None => false,
+                };
+                if page.resident && page.live > 0 && page.items.len() >= items_min && !spared {
                     return Some((lane as u8, page.base, page.stored.is_some()));
                 }
             }
@@ -153,8 +175,7 @@ impl Step<'_> {
 
     /// Stores the pages that changed and would make the coming checkpoint large.
     pub(crate) fn store_large_pages(&mut self) {
-        // Fresh ones are not relocated: an old one among them would pin its segment until it is
-        // due.
+        // Fresh ones are not relocated: an old one would pin its segment until it is due.
         let old = FRESH_SEGMENTS * self.d.shape.segment_bytes;
         let pins = |item: &Delayed| item.entry.place.position + old < self.d.position;
         if self.d.delays.fresh.len() > ITEMS_LARGE || self.d.delays.fresh.values().any(pins) {

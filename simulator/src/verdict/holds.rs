@@ -147,12 +147,12 @@ impl Ledger {
 
     /// Takes over what a restart left: exactly these holds, found on these locks.
     pub fn adopt(&mut self, views: &[(String, LockView)], now: u64) {
-        let known = std::mem::take(&mut self.holds);
+        self.holds.clear();
         for (name, view) in views {
             for holder in &view.holders {
                 let token = holder.token.0;
                 self.tokens.insert(token);
-                let bound = known.get(&token).is_none_or(|hold| hold.bound);
+                let bound = self.bound.contains(&holder.hold);
                 let hold = self.holds.entry(token).or_insert_with(|| Hold {
                     wants: Vec::new(),
                     session: holder.session.0,

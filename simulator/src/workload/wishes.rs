@@ -238,6 +238,9 @@ impl<D: Disk> Simulation<D> {
             label: None,
         };
         self.ledger.acquiring.insert(hold, wants.clone());
+        if bound {
+            self.ledger.bound.insert(hold);
+        }
         let until = ttl_us.map(|ttl| self.now() + ttl);
         let hold = Hold { wants, session: session.0, hold, until, bound, releasing: false };
         let pending = Pending::Acquire { client, hold };
