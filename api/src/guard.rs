@@ -1,0 +1,301 @@
+//! A hold in the hands of its user.
+//!
+//! The deadline is counted on the local monotonic clock from *before* the request was sent, less a
+//! margin, so the guard knows that the lock is lost before the engine can grant it to somebody
+//! else, whatever the network does (Gray and Cheriton, "Leases", 1989, section 2). One task per
+//! guard renews and in the end releases. It owns the release, so that neither a dropped guard nor
+//! a cancelled `release().await` leaves the lock behind.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{oneshot, watch};
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use crate::engine::{Ending, Grant, HoldRef, LockEngine};
+use crate::{Error, ErrorKind, Result, Retry};
+
+/// Renewals within one TTL.
+const RENEWALS: u32 = 3;
+/// How long after a failed renewal the next is tried.
+const RETRY: Duration = Duration::from_millis(100);
+
+/// A lock that is held. Dropping it releases the lock in the background.
+///
+/// See [`Lock::acquire`](crate::Lock::acquire) for an example.
+#[derive(Debug)]
+pub struct LockGuard {
+    hold: HoldRef,
+    entries: u32,
+    waited: bool,
+    state: watch::Receiver<State>,
+    /// Tells the task to release and where to say how that went. Dropping it says "release" too.
+    release: Option<oneshot::Sender<End>>,
+}
+
+/// Asks the task to let go.
+#[derive(Debug)]
+struct End {
+    how: How,
+    tell: oneshot::Sender<Result<()>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum How {
+    Release,
+    /// It stays taken for so long.
+    Leave(Duration),
+    /// Somebody else looks after it.
+    Forget,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct State {
+    /// After this the hold counts as lost; `None`: it has no deadline.
+    until: Option<Instant>,
+    lost: Option<Ending>,
+}
+
+/// How long before the deadline the hold counts as lost: what clocks may drift apart.
+fn margin(ttl: Duration) -> Duration {
+    (ttl / 50).max(Duration::from_millis(2)).min(ttl / 4)
+}
+
+impl LockGuard {
+    /// Starts to look after a hold that was asked for at `asked`.
+    pub(crate) fn new(
+        locks: Arc<dyn LockEngine>,
+        hold: HoldRef,
+        grant: Grant,
+        ttl: Option<Duration>,
+        renew: bool,
+        asked: Instant,
+    ) -> Self {
+        let until = ttl.map(|ttl| asked + ttl - margin(ttl));
+        // After a long wait little of that is left, although the engine counts from the grant. How
+        // long the grant was under way nobody knows, so a renewal has to tell.
+        let waited = ttl.is_some_and(|ttl| asked.elapsed() > ttl / RENEWALS);
+        let (told, state) = watch::channel(State { until, lost: None });
+        let (release, asked_to) = oneshot::channel();
+        let entries = grant.entries;
+        let tend = Tend { locks, hold: hold.clone(), ttl, renew, waited, told };
+        tokio::spawn(tend.run(grant.ended, asked_to));
+        Self { hold, entries, waited, state, release: Some(release) }
+    }
+
+    /// Waits until it is known for how long the lock is held.
+    pub(crate) async fn ready(&mut self) -> Result<()> {
+        if self.waited && self.state.changed().await.is_ok() {
+            self.check()?;
+        }
+        Ok(())
+    }
+
+    /// The fencing token. Show it to whatever the lock protects, and let that refuse lower ones.
+    pub fn token(&self) -> u64 {
+        self.hold.token
+    }
+
+    /// How the hold is named on the wire.
+    pub fn hold(&self) -> &HoldRef {
+        &self.hold
+    }
+
+    /// How often the hold was entered when this guard got it; 1 unless it is a re-entry.
+    pub fn entries(&self) -> u32 {
+        self.entries
+    }
+
+    /// Whether the lock is certainly still held: local, without a round trip.
+    ///
+    /// # Errors
+    /// `Stale` when its time is over or the engine said that it ended.
+    pub fn check(&self) -> Result<()> {
+        match self.ending() {
+            None => Ok(()),
+            Some(ending) => {
+                let HoldRef { name, token, .. } = &self.hold;
+                let wrong = format!(
+                    "lock {name} is lost ({ending}), token {token} counts no more; stop working \
+                     under it and acquire again"
+                );
+                Err(Error::new(ErrorKind::Stale, wrong))
+            }
+        }
+    }
+
+    fn ending(&self) -> Option<Ending> {
+        let state = *self.state.borrow();
+        let late = state.until.is_some_and(|until| Instant::now() >= until);
+        state.lost.or(late.then_some(Ending::Expired))
+    }
+
+    /// Time left in which the lock is certainly held; `None`: it has no deadline.
+    pub fn remaining(&self) -> Option<Duration> {
+        let until = self.state.borrow().until;
+        until.map(|until| until.saturating_duration_since(Instant::now()))
+    }
+
+    /// Waits until the lock is lost, and says why. It fires before the engine can grant the lock
+    /// to another. The future does not borrow the guard, and dropping it costs nothing.
+    pub fn lost(&self) -> impl Future<Output = Ending> + Send + 'static {
+        let mut state = self.state.clone();
+        async move {
+            loop {
+                let now = *state.borrow_and_update();
+                if let Some(ending) = now.lost {
+                    return ending;
+                }
+                let Some(until) = now.until else {
+                    if state.changed().await.is_err() {
+                        return Ending::Unknown;
+                    }
+                    continue;
+                };
+                match timeout_at(until, state.changed()).await {
+                    Ok(Ok(())) => {}
+                    Err(_) => return Ending::Expired,
+                    // The task has ended with the guard's release.
+                    Ok(Err(_)) => return state.borrow().lost.unwrap_or(Ending::Unknown),
+                }
+            }
+        }
+    }
+
+    /// Lets go without releasing: the lock stays taken for so long and nobody renews it.
+    ///
+    /// # Errors
+    /// `Stale` when it was lost before; `Unavailable` when the engine cannot be reached, in which
+    /// case the lock ends by its TTL.
+    pub async fn leave(self, stays: Duration) -> Result<()> {
+        self.end(How::Leave(stays)).await
+    }
+
+    /// Releases the lock and waits for the answer. If this future is dropped the lock is released
+    /// all the same.
+    ///
+    /// # Errors
+    /// `Stale` when it was lost before; `Unavailable` when the engine cannot be reached, in which
+    /// case the lock ends by its TTL.
+    pub async fn release(self) -> Result<()> {
+        self.end(How::Release).await
+    }
+
+    /// Gives the guard up: from now on it neither renews nor releases.
+    pub fn forget(mut self) -> HoldRef {
+        if let Some(release) = self.release.take() {
+            let (tell, _) = oneshot::channel();
+            // The task may have seen the loss and be gone; there is nothing to stop then.
+            release.send(End { how: How::Forget, tell }).ok();
+        }
+        self.hold.clone()
+    }
+
+    async fn end(mut self, how: How) -> Result<()> {
+        let (tell, told) = oneshot::channel();
+        let ask = End { how, tell };
+        let asked = self.release.take().is_some_and(|release| release.send(ask).is_ok());
+        if !asked {
+            return self.check();
+        }
+        told.await.unwrap_or_else(|_| Err(Error::new(ErrorKind::Broken, "the runtime is gone")))
+    }
+}
+
+/// The task behind a guard.
+struct Tend {
+    locks: Arc<dyn LockEngine>,
+    hold: HoldRef,
+    ttl: Option<Duration>,
+    renew: bool,
+    /// The grant came after a wait: the deadline is not known before the first renewal.
+    waited: bool,
+    told: watch::Sender<State>,
+}
+
+impl Tend {
+    async fn run(
+        self,
+        ended: Option<oneshot::Receiver<Ending>>,
+        mut release: oneshot::Receiver<End>,
+    ) {
+        let ending = async {
+            match ended {
+                // An engine that forgets to tell is one that does not tell.
+                Some(ended) => match ended.await {
+                    Ok(ending) => ending,
+                    Err(_) => std::future::pending().await,
+                },
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            asked = &mut release => {
+                return self.let_go(asked.ok()).await;
+            }
+            ending = ending => self.lose(ending),
+            ending = self.keep() => self.lose(ending),
+        }
+        // It is lost, but its owner may still ask to release: then the engine is asked as well,
+        // because "expired" is our clock's word and the hold may still be there.
+        let asked = release.await.ok();
+        self.let_go(asked).await;
+    }
+
+    fn lose(&self, ending: Ending) {
+        tracing::warn!(lock = %self.hold.name, token = self.hold.token, %ending, "lock lost");
+        self.told.send_modify(|state| state.lost = Some(ending));
+    }
+
+    /// Renews until the hold is lost.
+    async fn keep(&self) -> Ending {
+        let Some(ttl) = self.ttl else { return std::future::pending().await };
+        let until = || self.told.borrow().until.expect("it has a TTL");
+        let mut deadline = if self.waited { Instant::now() + ttl } else { until() };
+        let mut pause = if self.waited { Duration::ZERO } else { ttl / RENEWALS };
+        loop {
+            if !self.renew && !pause.is_zero() {
+                sleep_until(deadline).await;
+                return Ending::Expired;
+            }
+            sleep_until((Instant::now() + pause).min(deadline)).await;
+            let asked = Instant::now();
+            if asked >= deadline {
+                return Ending::Expired;
+            }
+            pause = match timeout_at(deadline, self.locks.renew(&self.hold, ttl)).await {
+                Err(_) => return Ending::Expired,
+                Ok(Ok(_)) => {
+                    deadline = asked + ttl - margin(ttl);
+                    self.told.send_modify(|state| state.until = Some(deadline));
+                    ttl / RENEWALS
+                }
+                Ok(Err(error)) if error.retry == Retry::Never => {
+                    tracing::debug!(lock = %self.hold.name, %error, "renewal refused");
+                    return Ending::Unknown;
+                }
+                Ok(Err(error)) => {
+                    tracing::warn!(lock = %self.hold.name, %error, "renewal failed, trying again");
+                    RETRY.min(ttl / RENEWALS)
+                }
+            };
+        }
+    }
+
+    async fn let_go(&self, asked: Option<End>) {
+        let result = match asked.as_ref().map_or(How::Release, |end| end.how) {
+            How::Release => self.locks.release(&self.hold).await.map(|_| ()),
+            How::Leave(stays) => self.locks.renew(&self.hold, stays).await.map(|_| ()),
+            How::Forget => return,
+        };
+        match (asked, result) {
+            // Whoever asked may have stopped waiting; the lock is released all the same.
+            (Some(end), result) => drop(end.tell.send(result)),
+            (None, Err(error)) if error.kind != ErrorKind::Stale => {
+                tracing::warn!(lock = %self.hold.name, %error, "not released; it ends by its TTL");
+            }
+            (None, _) => {}
+        }
+    }
+}
