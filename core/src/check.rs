@@ -8,6 +8,7 @@
 
 mod queues;
 mod waiting;
+mod watching;
 
 use alloc::vec::Vec;
 
@@ -34,6 +35,7 @@ pub(crate) fn check(d: &Durable, v: &Volatile) {
     queues::reading(d, v);
     queues::consumers(d, v);
     waiting::lines(d, v);
+    watching::watches(d, v);
     waiting::sessions(d, v);
     timers(d, v);
 }
@@ -45,7 +47,7 @@ pub(crate) fn check_small(d: &Durable, v: &Volatile) {
         return;
     }
     let durable = d.grants.len() + d.locks.len() + d.registers.len() + d.queues.len();
-    let volatile = v.sessions.len() + v.waiters.len() + v.consumers.len();
+    let volatile = v.sessions.len() + v.waiting() + v.consumers.len();
     if durable + volatile + (d.messages as usize) < SMALL {
         check(d, v);
     }
@@ -163,6 +165,7 @@ fn timers(d: &Durable, v: &Volatile) {
     };
     v.sessions.iter().for_each(|(slot, s)| own(s.timer, Timer::Session(slot)));
     v.waiters.iter().for_each(|(slot, w)| own(w.timer, Timer::Waiter(slot)));
+    v.watchers.iter().for_each(|(slot, w)| own(w.timer, Timer::Watcher(slot)));
     v.flights.iter().for_each(|(slot, f)| own(f.timer, Timer::Flight(slot)));
     v.consumers.iter().for_each(|(slot, c)| own(c.timer, Timer::Consumer(slot)));
     let by_place = |i: usize| i as u32;

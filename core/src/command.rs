@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 
 use crate::message::Message;
 use crate::topology::{Binding, ExchangeConfig};
-use crate::{Name, QueueConfig, Time};
+use crate::{List, Name, QueueConfig, Time};
 
 /// A fencing token: one counter for the whole shard, so it rises strictly for every subject, is
 /// never used twice, and stays below 2^53 for 285 years at a million grants a second (it survives
@@ -319,7 +319,7 @@ pub enum Op {
     },
     /// Takes locks.
     Acquire(Box<Acquire>),
-    /// Withdraws the waiting acquire or one-shot consume with this ticket.
+    /// Withdraws the waiting acquire, one-shot consume or watch with this ticket.
     Cancel(Ticket),
     /// Sets a hold's deadline to now plus its TTL, or plus `ttl_us`.
     Renew {
@@ -336,6 +336,28 @@ pub enum Op {
     Check(Name, Token),
     /// Everything about one lock.
     InspectLock(Name),
+    /// Waits until the token of a lock's newest holder is another one, or none, and shows the lock.
+    /// When the time is over it is shown as it is.
+    WatchLock {
+        /// Which lock.
+        name: Name,
+        /// The token that is known; `None`: the lock is believed free.
+        known: Option<Token>,
+        /// How long to wait for another one.
+        wait: Wait,
+    },
+    /// Waits until a register has another version, or none, and reads it. When the time is over it
+    /// is read as it is.
+    WatchRegister {
+        /// Its key.
+        key: Arc<[u8]>,
+        /// The version that is known; `None`: the register is believed absent.
+        known: Option<u64>,
+        /// How long to wait for another one.
+        wait: Wait,
+    },
+    /// A page of a list.
+    List(List),
     /// Reads a register.
     Read(Arc<[u8]>),
     /// Writes a register.

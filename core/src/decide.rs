@@ -6,6 +6,7 @@ mod consume;
 mod deadlock;
 mod delays;
 mod flight;
+mod list;
 mod lock;
 mod pages;
 mod publish;
@@ -16,6 +17,7 @@ mod serve;
 mod session;
 mod topology;
 mod wait;
+mod watch;
 
 use alloc::vec::Vec;
 
@@ -24,7 +26,7 @@ pub use pages::SegmentUse;
 use crate::event::Answered;
 use crate::outcome::{Outcome, Refusal};
 use crate::step::Step;
-use crate::volatile::Timer;
+use crate::volatile::{Timer, Watched};
 use crate::{Command, Op, RequestId, Ticket, Time, Token, Verdict};
 
 /// Kinds of remembered answers; numbers are part of the file format.
@@ -103,6 +105,17 @@ impl Step<'_> {
             Op::InspectLock(name) => {
                 let view = self.inspect_lock(&name);
                 self.reply_early(ticket, Ok(view));
+            }
+            Op::WatchLock { name, known, wait } => {
+                let known = known.map(|token| token.0);
+                self.watch(ticket, session, Watched::Lock(name), known, wait);
+            }
+            Op::WatchRegister { key, known, wait } => {
+                self.watch(ticket, session, Watched::Register(key), known, wait);
+            }
+            Op::List(list) => {
+                let result = self.list(&list);
+                self.reply(ticket, result);
             }
             Op::Read(key) => {
                 let view = self.read_register(&key);
@@ -288,6 +301,7 @@ impl Step<'_> {
         while let Some(name) = self.v.free.pop() {
             self.serve_line(&name);
         }
+        self.answer_watchers();
         let mut work = self.v.limits.work_per_step;
         loop {
             while work > 0
@@ -344,6 +358,7 @@ impl Step<'_> {
                 Timer::Session(slot) => self.session_due(slot),
                 Timer::Grant(slot) => self.grant_due(slot),
                 Timer::Waiter(slot) => self.waiter_due(slot),
+                Timer::Watcher(slot) => self.watcher_due(slot),
                 Timer::LockDelay(slot) => self.lock_delay_due(slot),
                 Timer::Register(slot) => self.register_due(slot),
                 Timer::Flight(slot) => self.flight_due(slot),

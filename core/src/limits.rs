@@ -36,7 +36,7 @@ pub struct Limits {
     pub entries_max: u32,
     /// Locks held at once.
     pub locks_max: usize,
-    /// Waiters for locks at once.
+    /// Waiters for locks, and watchers of locks and registers, at once.
     pub waiters_max: usize,
     /// Sessions at once.
     pub sessions_max: usize,

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 use crate::index::{Death, Place};
 use crate::queue::{QueueConfig, QueueTotals};
-use crate::{ConsumerId, Mode, QueueId, SessionId, Ticket, Time, Token};
+use crate::{ConsumerId, Listing, Mode, QueueId, SessionId, Ticket, Time, Token};
 
 pub use crate::effect::{ConsumerEnding, Delivery, Effect, EffectKind};
 pub use crate::refusal::{Refusal, Retry};
@@ -46,7 +46,7 @@ pub enum Outcome {
     Forced(u32),
     /// Whether the lock is held with the token.
     Held(bool),
-    /// Everything about a lock.
+    /// Everything about a lock. A watch shows the newest 8 holders and the first 8 waiters only.
     Lock(Box<LockView>),
     /// A register's value, if it has one.
     Register(Option<Box<RegisterView>>),
@@ -85,6 +85,8 @@ pub enum Outcome {
     Peeked(Vec<Peeked>),
     /// So many messages were moved.
     Moved(u32),
+    /// A page of a list.
+    Listed(Box<Listing>),
     /// Everything was done.
     Committed {
         /// Versions of the registers written, in order.
@@ -95,8 +97,10 @@ pub enum Outcome {
 /// A lock as inspect shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LockView {
-    /// Its holders, the newest first.
+    /// Its holders, the newest first; at most 1000 of them.
     pub holders: Vec<HolderView>,
+    /// How many hold it.
+    pub holding: u32,
     /// Those who wait, the next first; at most 1000 of them.
     pub waiters: Vec<WaiterView>,
     /// How many wait.

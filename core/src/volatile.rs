@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! session ─┬─ grants (durable; linked here)      wait queue "stock/42": place ─ place ─ place
-//!          ├─ waiters ──────────────────────────────────────────────────┘ a waiter has one per
-//! lock
+//!          ├─ waiters ──────────────────────────────────────────────────┘ one per lock
+//!          ├─ watchers ── watch: those who wait for one lock or register to change
 //!          ├─ consumers ── queue side: ring of those with credit, cursors, returned, parked
 //!          └─ flights (deliveries in flight)
 //! ```
@@ -26,6 +26,7 @@ pub(crate) enum Timer {
     Session(u32),
     Grant(u32),
     Waiter(u32),
+    Watcher(u32),
     /// A lock's slot; whoever is there now is looked at.
     LockDelay(u32),
     Register(u32),
@@ -48,8 +49,14 @@ pub(crate) struct Session {
     pub label: Option<Arc<str>>,
     pub first_grant: u32,
     pub first_waiter: u32,
+    pub first_watcher: u32,
     pub first_consumer: u32,
     pub first_flight: u32,
+    /// How many grants, waiters with watchers, consumers and flights are in those lists.
+    pub holds: u32,
+    pub waiting: u32,
+    pub consumers: u32,
+    pub in_flight: u32,
     /// Exclusive queues that go with it.
     pub queues: Vec<u32>,
 }
@@ -106,6 +113,64 @@ pub(crate) struct WaitLine {
     pub multi: u32,
     /// Average time the lock is held, exponentially weighted; 0: not known yet.
     pub hold_average_us: Time,
+}
+
+/// What can be watched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Watched {
+    Lock(Name),
+    Register(Arc<[u8]>),
+}
+
+/// The same, borrowed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Subject<'a> {
+    Lock(&'a str),
+    Register(&'a [u8]),
+}
+
+impl Watched {
+    pub fn subject(&self) -> Subject<'_> {
+        match self {
+            Self::Lock(name) => Subject::Lock(name.as_str()),
+            Self::Register(key) => Subject::Register(key),
+        }
+    }
+}
+
+impl<'a> Subject<'a> {
+    pub fn bytes(self) -> &'a [u8] {
+        match self {
+            Self::Lock(name) => name.as_bytes(),
+            Self::Register(key) => key,
+        }
+    }
+}
+
+/// Those who wait for one lock or register to change. What they know of it is so now, or they
+/// would have been answered; so they all know the same.
+#[derive(Debug, Clone)]
+pub(crate) struct Watch {
+    pub what: Watched,
+    pub known: Option<u64>,
+    pub first: u32,
+    pub last: u32,
+}
+
+/// One of them.
+#[derive(Debug, Clone)]
+pub(crate) struct Watcher {
+    pub ticket: Ticket,
+    pub session: u32,
+    pub session_id: SessionId,
+    pub watch: u32,
+    /// When it is answered all the same; 0: never.
+    pub due: Time,
+    pub timer: u32,
+    pub prev: u32,
+    pub next: u32,
+    pub prev_of_session: u32,
+    pub next_of_session: u32,
 }
 
 /// A consumer.
@@ -212,6 +277,14 @@ pub(crate) struct Volatile {
     pub waiter_index: Table,
     /// Waiters by request id, so that one who asks again finds itself.
     pub request_index: Table,
+    pub watches: Slab<Watch>,
+    pub watch_index: Table,
+    pub watchers: Slab<Watcher>,
+    pub watcher_index: Table,
+    /// Watches whose subject the step has changed.
+    pub stirred: Vec<u32>,
+    /// Watchers whose time is over.
+    pub overdue: Vec<u32>,
     pub consumers: Slab<Consumer>,
     pub flights: Slab<Flight>,
     pub queues: Vec<QueueSide>,
@@ -252,6 +325,12 @@ impl Volatile {
             line_index: table(2),
             waiter_index: table(3),
             request_index: table(4),
+            watches: Slab::default(),
+            watch_index: table(5),
+            watchers: Slab::default(),
+            watcher_index: table(6),
+            stirred: Vec::new(),
+            overdue: Vec::new(),
             consumers: Slab::default(),
             flights: Slab::default(),
             queues: Vec::new(),
@@ -287,6 +366,29 @@ impl Volatile {
         self.line_index.find(hash, |slot| self.lines[slot].name.as_str() == name)
     }
 
+    /// Those who watch a lock or a register.
+    #[inline]
+    pub fn watch_on(&self, subject: Subject<'_>) -> Option<u32> {
+        if self.watches.is_empty() {
+            return None;
+        }
+        let hash = self.watch_index.hash_bytes(subject.bytes());
+        self.watch_index.find(hash, |slot| self.watches[slot].what.subject() == subject)
+    }
+
+    /// Notes a change, for those who watch.
+    #[inline]
+    pub fn stir(&mut self, subject: Subject<'_>) {
+        if let Some(watch) = self.watch_on(subject) {
+            self.stirred.push(watch);
+        }
+    }
+
+    /// Waiters and watchers, which share one limit.
+    pub fn waiting(&self) -> usize {
+        self.waiters.len() + self.watchers.len()
+    }
+
     /// A grant's side, made when it is not there.
     #[inline]
     pub fn grant_mut(&mut self, slot: u32) -> &mut GrantSide {
@@ -309,6 +411,7 @@ impl Volatile {
     /// Links a grant into its session's list.
     pub fn link_grant(&mut self, slot: u32, session: u32) {
         let next = core::mem::replace(&mut self.sessions[session].first_grant, slot);
+        self.sessions[session].holds += 1;
         *self.grant_mut(slot) = GrantSide { timer: NONE, session, prev: NONE, next };
         if next != NONE {
             self.grants[next as usize].prev = slot;
@@ -326,6 +429,9 @@ impl Volatile {
             self.grants[side.prev as usize].next = side.next;
         } else if side.session != NONE {
             self.sessions[side.session].first_grant = side.next;
+        }
+        if side.session != NONE {
+            self.sessions[side.session].holds -= 1;
         }
     }
 }

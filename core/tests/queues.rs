@@ -281,6 +281,56 @@ fn a_delivery_is_settled_once_by_its_own_session_and_in_time() {
 }
 
 #[test]
+fn extending_sets_a_deadline_on_a_delivery_that_had_none() {
+    let mut b = Bench::new();
+    let x = b.session();
+    b.queue("q", plain());
+    b.put("q", "m");
+    b.consume(x, "q", 1);
+    let first = b.got().remove(0);
+    b.shard.log.now += DAY;
+    b.shard.tick();
+    assert_eq!(b.got(), [], "without a lease it lasts as its session");
+    let extended = b.ask(x, Op::Extend(first.receipt, 5 * SECOND));
+    assert_eq!(extended, Ok(Outcome::Renewed { left_us: Some(5 * SECOND) }));
+    b.shard.log.now += 4 * SECOND;
+    b.shard.tick();
+    assert_eq!(b.got(), [], "the lease runs");
+    b.shard.log.now += SECOND;
+    b.shard.tick();
+    let again = b.got();
+    assert_eq!(again.len(), 1, "it came back when the lease ran out");
+    assert_eq!((again[0].body.as_str(), again[0].attempt), ("m", 2));
+    let late = b.ask(x, Op::Settle(first.receipt, Verdict::Ack));
+    assert_eq!(late, Err(Refusal::StaleDelivery(first.receipt)));
+    b.shard.laws();
+}
+
+/// What is on its way cannot be called back: it has to be settled.
+#[test]
+fn a_one_shot_receive_that_was_served_cannot_be_cancelled() {
+    let mut b = Bench::new();
+    let x = b.session();
+    b.queue("q", plain());
+    let once = Consume {
+        queue: name("q"),
+        credit: 1,
+        once: Some(Wait::Forever),
+        no_ack: false,
+        exclusive: false,
+        label: None,
+    };
+    let ticket = b.shard.send(x, None, Op::Consume(Box::new(once)));
+    b.put("q", "m");
+    assert_eq!(b.ask(x, Op::Cancel(ticket)), Err(Refusal::NothingToCancel));
+    let got = b.got();
+    assert_eq!(got.len(), 1);
+    let settled = b.ask(x, Op::Settle(got[0].receipt, Verdict::Nack { delay_us: 0 }));
+    assert_eq!(settled, Ok(Outcome::Settled(1)));
+    b.shard.laws();
+}
+
+#[test]
 fn bad_input_gets_a_typed_refusal() {
     let mut b = Bench::with(Limits { body_bytes: 8, headers_bytes: 16, ..Limits::default() });
     let x = b.session();

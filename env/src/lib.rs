@@ -2,17 +2,20 @@
 //!
 //! Everything above this crate is a function of what comes in here, so a test that brings its own
 //! disk, clock and chance can replay any run from a seed. `os.rs` is the one file of the product
-//! that talks to the machine's clock, disk and random numbers.
+//! that talks to the machine's clock, disk and random numbers; `memory.rs` is a disk that needs no
+//! machine.
 //!
 //! The disk is one flat directory of files that are read and written at offsets. Rejected: paths
 //! and subdirectories (a data directory needs none), memory mapping (a full disk becomes SIGBUS and
 //! a failed write-back is silent), and an asynchronous interface (group commit wants exactly one
 //! write and one sync at a time, and a thread that waits for the disk is the clearest queue).
 
+mod memory;
 mod os;
 
 use std::io;
 
+pub use memory::{MemDisk, MemFile};
 pub use os::{OpenDiskError, OsClock, OsDisk, OsEntropy, OsFile};
 
 /// Name of the file that says a directory is ours and which format it has.

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use leasehold_core::effect::ConsumerEnding;
 use leasehold_core::{
-    Command, Delivery, Ending, Envelope, Op, Outcome, Receipt, Refusal, RequestId, SessionId,
-    Ticket, Token, message_of, wire::DecodeError,
+    Command, Delivery, Ending, Envelope, Name, Op, Outcome, Receipt, Refusal, RequestId, SessionId,
+    Ticket, Token, message_of, outcome::Peeked, wire::DecodeError,
 };
 
 use leasehold_env::{Clock, OsClock};
@@ -22,6 +22,9 @@ use crate::inbox::Inbox;
 pub enum Notice {
     /// The answer to a command.
     Reply(Result<Outcome, Refusal>),
+    /// The answer to a peek that was not refused, in place of the reply: the messages themselves,
+    /// as many of the first as 1 MiB holds and one more.
+    Peeked(Vec<PeekedMessage>),
     /// A message: the delivery and its journal record; see [`Received`].
     Delivery(Box<(Delivery, Vec<u8>)>),
     /// A hold of the session opened with this ticket ended.
@@ -56,6 +59,24 @@ impl From<Box<(Delivery, Vec<u8>)>> for Received {
     fn from(parts: Box<(Delivery, Vec<u8>)>) -> Self {
         let (delivery, record) = *parts;
         Self { delivery, record }
+    }
+}
+
+/// A message as peek shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeekedMessage {
+    /// What the queue knows of it.
+    pub peeked: Peeked,
+    pub(crate) record: Vec<u8>,
+}
+
+impl PeekedMessage {
+    /// The message.
+    ///
+    /// # Errors
+    /// When the record is not a message, which its checksum makes as good as impossible.
+    pub fn message(&self) -> Result<Envelope<'_>, DecodeError> {
+        message_of(&self.record)
     }
 }
 
@@ -112,6 +133,12 @@ impl Mailbox {
             waker.wake();
         }
     }
+}
+
+/// What ends the wait for a command.
+enum Answer {
+    Reply(Result<Outcome, Refusal>),
+    Peeked(Vec<PeekedMessage>),
 }
 
 /// A client of a node. Its tickets are its own; dropping it forgets its mailbox (its sessions end
@@ -213,7 +240,7 @@ impl Client {
     }
 
     /// Sends one command and waits for its answer. Notices for other tickets that come meanwhile
-    /// are kept in `others`.
+    /// are kept in `others`. Of a peek it gives what the queue knows; see [`Client::peek`].
     ///
     /// # Errors
     /// [`NodeError`] when there is no answer; the inner result is the answer.
@@ -225,6 +252,41 @@ impl Client {
         others: &mut Vec<(u32, Notice)>,
     ) -> Result<Result<Outcome, Refusal>, NodeError> {
         let serial = self.send(session, None, op)?.0 as u32;
+        Ok(match self.answer(serial, wait, others)? {
+            Answer::Reply(result) => result,
+            Answer::Peeked(list) => {
+                Ok(Outcome::Peeked(list.into_iter().map(|one| one.peeked).collect()))
+            }
+        })
+    }
+
+    /// Looks at the first `max` messages of a queue without taking them; fewer when they are large.
+    ///
+    /// # Errors
+    /// [`NodeError`] when there is no answer; the inner result is the answer.
+    pub fn peek(
+        &self,
+        session: SessionId,
+        queue: Name,
+        max: u32,
+        wait: Duration,
+        others: &mut Vec<(u32, Notice)>,
+    ) -> Result<Result<Vec<PeekedMessage>, Refusal>, NodeError> {
+        let serial = self.send(session, None, Op::Peek(queue, max))?.0 as u32;
+        match self.answer(serial, wait, others)? {
+            Answer::Peeked(list) => Ok(Ok(list)),
+            Answer::Reply(Err(refusal)) => Ok(Err(refusal)),
+            Answer::Reply(Ok(other)) => unreachable!("a peek is answered with {other:?}"),
+        }
+    }
+
+    /// Waits for the answer to a ticket.
+    fn answer(
+        &self,
+        serial: u32,
+        wait: Duration,
+        others: &mut Vec<(u32, Notice)>,
+    ) -> Result<Answer, NodeError> {
         let clock = OsClock::new();
         let until = clock.monotonic_us() + wait.as_micros() as u64;
         let mut notices = Vec::new();
@@ -234,12 +296,13 @@ impl Client {
             let mut answer = None;
             for (to, notice) in notices.drain(..) {
                 match notice {
-                    Notice::Reply(result) if to == serial => answer = Some(result),
+                    Notice::Reply(result) if to == serial => answer = Some(Answer::Reply(result)),
+                    Notice::Peeked(list) if to == serial => answer = Some(Answer::Peeked(list)),
                     notice => others.push((to, notice)),
                 }
             }
-            if let Some(result) = answer {
-                return Ok(result);
+            if let Some(answer) = answer {
+                return Ok(answer);
             }
             if left.is_zero() {
                 return Err(NodeError::TimedOut(wait));

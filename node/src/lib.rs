@@ -25,7 +25,7 @@ mod shard;
 mod turn;
 mod upkeep;
 
-pub use client::{Client, Notice, Received};
+pub use client::{Client, Notice, PeekedMessage, Received};
 pub use error::{NodeError, OpenError};
 pub use metrics::{Counters, Metrics};
 pub use node::Node;

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use leasehold_env::{Disk, Entropy, OsClock, OsDisk, OsEntropy};
+use leasehold_env::{Disk, Entropy, MemDisk, OsClock, OsDisk, OsEntropy};
 use leasehold_journal::JournalError;
 
 use crate::client::Client;
@@ -39,14 +39,31 @@ impl Node {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn open(path: impl AsRef<Path>, options: Options) -> Result<Self, OpenError> {
-        let disk = OsDisk::open(path)?;
+        Self::start(OsDisk::open(path)?, options)
+    }
+
+    /// Starts an empty node that keeps everything in memory: it is gone when the node is closed.
+    ///
+    /// Room for large things counts more here than time: the journal is cut into segments of at
+    /// most 4 MiB, which also bounds a message, checkpoints are taken after 4 MiB, and the caches
+    /// are small, as what they would save is a copy.
+    ///
+    /// # Errors
+    /// When the system has no thread or randomness, or the options are refused.
+    ///
+    /// ```
+    /// let node = leasehold_node::Node::memory(leasehold_node::Options::default())?;
+    /// node.close()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn memory(options: Options) -> Result<Self, OpenError> {
+        Self::start(MemDisk::new(), options.for_memory())
+    }
+
+    fn start<D: Disk>(disk: D, options: Options) -> Result<Self, OpenError> {
         let system = |what| move |source| OpenError::System { what, source };
         let mut entropy = OsEntropy::open().map_err(system("open the source of randomness"))?;
         let seed = entropy.next_u64().map_err(system("read randomness"))?;
-        Self::start(disk, seed, options)
-    }
-
-    fn start<D: Disk>(disk: D, seed: u64, options: Options) -> Result<Self, OpenError> {
         let clock = OsClock::new();
         let inbox = Arc::new(Inbox::new(options.inbox_commands, options.inbox_bytes));
         let shard = Shard::open(disk, &clock, seed, options)?;

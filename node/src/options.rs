@@ -43,6 +43,24 @@ pub struct Options {
     pub turn_commands: usize,
 }
 
+/// What a node in memory has at most.
+const MEMORY_SEGMENT_BYTES: u64 = 4 << 20;
+const MEMORY_CHECKPOINT_BYTES: u64 = 4 << 20;
+const MEMORY_CACHE_BYTES: usize = 1 << 20;
+
+impl Options {
+    /// The same for a disk in memory, where what old segments, checkpoints and caches hold is
+    /// memory, and reading and writing cost little.
+    pub(crate) fn for_memory(mut self) -> Self {
+        let segment_bytes = &mut self.limits.segment_bytes;
+        *segment_bytes = MEMORY_SEGMENT_BYTES.min(*segment_bytes);
+        self.checkpoint_bytes = MEMORY_CHECKPOINT_BYTES.min(self.checkpoint_bytes);
+        self.tail_cache_bytes = MEMORY_CACHE_BYTES.min(self.tail_cache_bytes);
+        self.read_cache_bytes = MEMORY_CACHE_BYTES.min(self.read_cache_bytes);
+        self
+    }
+}
+
 impl Default for Options {
     fn default() -> Self {
         Self {

@@ -9,12 +9,12 @@ use std::sync::Arc;
 
 use leasehold_core::{
     Command, Core, Delivery, Durable, Effect, EffectKind, Event, Op, Outcome, Refusal, Stamp,
-    Ticket,
+    Ticket, outcome::Peeked,
 };
 use leasehold_env::{Clock, Disk};
 use leasehold_journal::{Journal, JournalError, Options as JournalOptions, ReplayError};
 
-use crate::client::Notice;
+use crate::client::{Notice, PeekedMessage};
 use crate::error::OpenError;
 use crate::log::{Adapter, Tally};
 use crate::metrics::{Counters, Metrics};
@@ -28,6 +28,9 @@ pub(crate) const SETTLE_BYTES: u64 = 96;
 const SEAM_BYTES: u64 = 64 << 10;
 /// Room beyond that which new things must leave free, so that renewals and releases go on.
 pub(crate) const SLACK_BYTES: u64 = 1 << 20;
+
+/// Bytes of records that one peek brings beside the first: a look must not fill the memory.
+const PEEK_BYTES: usize = 1 << 20;
 
 /// A notice and the sequence that must be durable before it leaves.
 pub(crate) struct Held {
@@ -322,7 +325,10 @@ impl<D: Disk> Shard<D> {
             EffectKind::Reply(UPKEEP, _) => return,
             EffectKind::Reply(ticket, result) => {
                 self.count(&result);
-                (ticket, Notice::Reply(result))
+                match result {
+                    Ok(Outcome::Peeked(list)) => (ticket, Notice::Peeked(self.fetch_peeked(list))),
+                    result => (ticket, Notice::Reply(result)),
+                }
             }
             EffectKind::Deliver(ticket, delivery) => match self.fetch(delivery) {
                 Some(notice) => (ticket, notice),
@@ -357,6 +363,27 @@ impl<D: Disk> Shard<D> {
                 None
             }
         }
+    }
+
+    /// Brings the records of what was peeked at, until they are many bytes. One that cannot be read
+    /// is left out and counted.
+    fn fetch_peeked(&mut self, list: Vec<Peeked>) -> Vec<PeekedMessage> {
+        let mut messages: Vec<PeekedMessage> = Vec::new();
+        let mut room = PEEK_BYTES;
+        for peeked in list {
+            let place = peeked.place;
+            if !messages.is_empty() {
+                let Some(left) = room.checked_sub(place.size as usize) else { break };
+                room = left;
+            }
+            let mut record = Vec::with_capacity(place.size as usize);
+            let position = leasehold_journal::Position(place.position);
+            match self.journal.read(position, place.size, &mut record) {
+                Ok(()) => messages.push(PeekedMessage { peeked, record }),
+                Err(_) => self.counters.damaged_reads += 1,
+            }
+        }
+        messages
     }
 
     fn count(&mut self, result: &Result<Outcome, Refusal>) {
@@ -429,7 +456,9 @@ impl<D: Disk> Shard<D> {
             for held in self.held.drain(..) {
                 let notice = match held.notice {
                     Notice::Reply(Err(refusal)) => Notice::Reply(Err(refusal)),
-                    Notice::Reply(Ok(_)) => Notice::Reply(Err(Refusal::Stopped)),
+                    Notice::Reply(Ok(_)) | Notice::Peeked(_) => {
+                        Notice::Reply(Err(Refusal::Stopped))
+                    }
                     _ => continue,
                 };
                 self.ready.push(Held { notice, ..held });

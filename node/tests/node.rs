@@ -8,10 +8,12 @@ use std::time::Duration;
 
 use leasehold_core::{
     Acquire, Command, Consume, HoldRef, Message, Mode, Name, Op, Outcome, Publish, QueueConfig,
-    Refusal, SessionId, Target, Tenure, Token, Verdict, Wait, Wants,
+    Refusal, SessionId, Target, Tenure, Ticket, Token, Verdict, Wait, Wants,
 };
-use leasehold_env::OpenDiskError;
-use leasehold_node::{Client, Durability, Node, NodeError, Notice, OpenError, Options, Received};
+use leasehold_env::{MemDisk, OpenDiskError, OsClock};
+use leasehold_node::{
+    Client, Durability, Node, NodeError, Notice, OpenError, Options, Received, Shard,
+};
 
 const SECOND: u64 = 1_000_000;
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -414,4 +416,147 @@ fn what_fits_into_no_segment_is_refused_and_harms_nothing() {
         }
     }
     node.close().expect("it closes");
+}
+
+#[test]
+fn peek_brings_the_messages_and_leaves_them() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let node = Node::open(directory.path(), small()).expect("it opens");
+    let mut user = User::new(&node);
+    user.declare("q");
+    for i in 0..5_u8 {
+        user.ask(publish("q", [i; 3])).expect("published");
+    }
+    let mut others = Vec::new();
+    let looked = user.client.peek(user.session, name("q"), 3, PATIENCE, &mut others);
+    let looked = looked.expect("an answer").expect("a queue");
+    let bodies: Vec<Vec<u8>> =
+        looked.iter().map(|one| one.message().expect("a message").body.to_vec()).collect();
+    assert_eq!(bodies, [[0; 3], [1; 3], [2; 3]]);
+    assert_eq!(looked[0].peeked.attempts, 0);
+    // It is a notice of its own, and nothing else comes.
+    let ticket = user.client.send(user.session, None, Op::Peek(name("q"), 1)).expect("it runs");
+    user.client.receive(&mut others, Some(PATIENCE)).expect("it runs");
+    match &others[..] {
+        [(to, Notice::Peeked(list))] => assert_eq!((*to, list.len()), (ticket.0 as u32, 1)),
+        other => panic!("{other:?}"),
+    }
+    // Who only calls gets what the queue knows.
+    match user.ask(Op::Peek(name("q"), 9)) {
+        Ok(Outcome::Peeked(list)) => assert_eq!(list.len(), 5),
+        other => panic!("{other:?}"),
+    }
+    let none = user.client.peek(user.session, name("none"), 3, PATIENCE, &mut others);
+    assert_eq!(none, Ok(Err(Refusal::NoQueue)));
+    // Nothing was taken.
+    user.consume("q", 5);
+    for i in 0..5_u8 {
+        assert_eq!(user.next().message().expect("a message").body, [i; 3]);
+    }
+    node.close().expect("it closes");
+}
+
+#[test]
+fn a_peek_brings_no_more_than_a_mebibyte_beside_the_first() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let limits = leasehold_core::Limits { segment_bytes: 8 << 20, ..Default::default() };
+    let options = Options { limits, ..Options::default() };
+    let node = Node::open(directory.path(), options).expect("it opens");
+    let mut user = User::new(&node);
+    user.declare("q");
+    user.ask(publish("q", vec![0; 3 << 20])).expect("published");
+    for _ in 0..6 {
+        user.ask(publish("q", vec![1; 300 << 10])).expect("published");
+    }
+    let mut peek = || {
+        let looked = user.client.peek(user.session, name("q"), 100, PATIENCE, &mut user.others);
+        let looked = looked.expect("an answer").expect("a queue");
+        looked.iter().map(|one| one.message().expect("a message").body.len()).collect::<Vec<_>>()
+    };
+    let small = 300 << 10;
+    assert_eq!(peek(), [3 << 20, small, small, small]);
+    node.close().expect("it closes");
+}
+
+#[test]
+fn a_node_in_memory_does_what_one_on_disk_does_and_forgets_it() {
+    let node = Node::memory(Options::default()).expect("it starts");
+    let mut user = User::new(&node);
+    user.declare("q");
+    let granted = user.ask(acquire("one", 1, BOUND, Wait::No));
+    assert!(matches!(granted, Ok(Outcome::Granted { .. })), "{granted:?}");
+    user.ask(publish("q", vec![7; 3 << 20])).expect("published");
+    let large = user.ask(publish("q", vec![7; 5 << 20]));
+    assert!(matches!(large, Err(Refusal::TooLarge(..))), "{large:?}");
+    // A watch ends when its own wait does, on the node's own time.
+    let known = None;
+    let wait = Wait::AtMost(20_000);
+    match user.ask(Op::WatchLock { name: name("free"), known, wait }) {
+        Ok(Outcome::Lock(view)) => assert!(view.holders.is_empty()),
+        other => panic!("{other:?}"),
+    }
+    user.consume("q", 1);
+    assert_eq!(user.next().message().expect("a message").body.len(), 3 << 20);
+    node.close().expect("it closes");
+    let node = Node::memory(small()).expect("another starts");
+    let gone = User::new(&node).ask(Op::InspectQueue(name("q")));
+    assert_eq!(gone, Err(Refusal::NoQueue));
+}
+
+/// 128 MiB go through a disk in memory; what is left of them is what a few segments hold.
+#[test]
+fn what_was_settled_leaves_memory() {
+    let limits = leasehold_core::Limits { segment_bytes: 1 << 20, ..Default::default() };
+    let options = Options { limits, checkpoint_bytes: 1 << 20, ..Options::default() };
+    let (disk, clock) = (MemDisk::new(), OsClock::new());
+    let mut shard = Shard::open(disk.clone(), &clock, 1, options).expect("it opens");
+    let mut ticket = 0;
+    let mut turn = |shard: &mut Shard<MemDisk>, op: Option<(SessionId, Op)>| {
+        shard.begin(&clock);
+        if let Some((session, op)) = op {
+            ticket += 1;
+            shard.submit(Command { ticket: Ticket(ticket), session, request: None, op });
+        }
+        shard.finish(&clock);
+        shard.take_ready().into_iter().map(|(_, notice)| notice).collect::<Vec<_>>()
+    };
+    let open = Op::OpenSession { ttl_us: None, resume: None, label: None };
+    let session = match &turn(&mut shard, Some((SessionId::NONE, open)))[..] {
+        [Notice::Reply(Ok(Outcome::Session { id, .. }))] => *id,
+        other => panic!("{other:?}"),
+    };
+    let declare = Op::DeclareQueue(name("q"), Box::default());
+    turn(&mut shard, Some((session, declare)));
+    let consume = Consume {
+        queue: name("q"),
+        credit: 1,
+        once: None,
+        no_ack: true,
+        exclusive: false,
+        label: None,
+    };
+    turn(&mut shard, Some((session, Op::Consume(Box::new(consume)))));
+    let before = disk.memory_bytes();
+    assert!(before < 1 << 20, "an idle node has {before} bytes of files");
+    for i in 0..512 {
+        let told = turn(&mut shard, Some((session, publish("q", vec![i as u8 | 1; 256 << 10]))));
+        if i == 0 {
+            let delivered = told.iter().any(|notice| matches!(notice, Notice::Delivery(_)));
+            assert!(delivered, "{told:?}");
+            let credit = |notice: &Notice| match notice {
+                Notice::Delivery(parts) => Some(parts.0.consumer),
+                _ => None,
+            };
+            let consumer = told.iter().find_map(credit).expect("just looked");
+            turn(&mut shard, Some((session, Op::Credit(consumer, 10_000))));
+        }
+    }
+    // Checkpoints are written by a thread of the journal: wait for it.
+    let started = std::time::Instant::now();
+    while disk.memory_bytes() > 16 << 20 {
+        turn(&mut shard, None);
+        assert!(started.elapsed() < PATIENCE, "{} bytes are left", disk.memory_bytes());
+        std::thread::yield_now();
+    }
+    shard.close(&clock).expect("it closes");
 }

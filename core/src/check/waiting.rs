@@ -34,9 +34,11 @@ fn listed<T>(
 pub(super) fn sessions(d: &Durable, v: &Volatile) {
     indexed("sessions", &v.sessions, &v.session_index, |session| v.session(session.id));
     let (mut grants, mut waiters, mut consumers, mut flights) = (0, 0, 0, 0);
+    let mut watchers = 0;
     for (slot, session) in v.sessions.iter() {
         assert!(session.id.0 != 0 && session.id.0 <= v.token, "a session's number was handed out");
         assert!(session.deadline == 0 || session.timer != NONE, "a session's TTL has a timer");
+        let counts = (grants, waiters + watchers, consumers, flights);
         grants += listed("grants", slot, session.first_grant, &d.grants, |grant, _| {
             let side = v.grants[grant as usize];
             (side.session, side.prev, side.next)
@@ -45,12 +47,24 @@ pub(super) fn sessions(d: &Durable, v: &Volatile) {
             assert_eq!(waiter.session_id, session.id, "a waiter's session has its number");
             (waiter.session, waiter.prev, waiter.next)
         });
+        watchers += listed("watchers", slot, session.first_watcher, &v.watchers, |_, watcher| {
+            assert_eq!(watcher.session_id, session.id, "a watcher's session has its number");
+            (watcher.session, watcher.prev_of_session, watcher.next_of_session)
+        });
         consumers += listed("consumers", slot, session.first_consumer, &v.consumers, |_, c| {
             (c.session, c.prev, c.next)
         });
         flights += listed("deliveries", slot, session.first_flight, &v.flights, |_, flight| {
             (flight.session, flight.prev, flight.next)
         });
+        let walked = (
+            (grants - counts.0) as u32,
+            (waiters + watchers - counts.1) as u32,
+            (consumers - counts.2) as u32,
+            (flights - counts.3) as u32,
+        );
+        let known = (session.holds, session.waiting, session.consumers, session.in_flight);
+        assert_eq!(walked, known, "a session's counts of what it has");
         for queue in &session.queues {
             let owned = d.queues.get(*queue).is_some_and(|queue| queue.owner == session.id);
             assert!(owned, "an exclusive queue is its session's");
@@ -60,6 +74,8 @@ pub(super) fn sessions(d: &Durable, v: &Volatile) {
     assert_eq!(grants, linked.count(), "every linked grant is in a session's list");
     let bound = v.waiters.iter().filter(|(_, waiter)| waiter.session != NONE);
     assert_eq!(waiters, bound.count(), "every waiter of a session is in its list");
+    let bound = v.watchers.iter().filter(|(_, watcher)| watcher.session != NONE);
+    assert_eq!(watchers, bound.count(), "every watcher of a session is in its list");
     assert_eq!(consumers, v.consumers.len(), "every consumer is in a session's list");
     assert_eq!(flights, v.flights.len(), "every delivery is in a session's list");
     let exclusive = d.queues.iter().filter(|(_, queue)| queue.config.exclusive);

@@ -80,6 +80,7 @@ impl Step<'_> {
             self.v.consumers[next].prev = id.slot;
         }
         self.v.sessions[session_slot].first_consumer = id.slot;
+        self.v.sessions[session_slot].consumers += 1;
         self.v.queues[slot as usize].consumers.push(id.slot);
         Ok((id, slot))
     }
@@ -114,6 +115,7 @@ impl Step<'_> {
         } else {
             self.v.sessions[consumer.session].first_consumer = consumer.next;
         }
+        self.v.sessions[consumer.session].consumers -= 1;
         let side = &mut self.v.queues[consumer.queue as usize];
         side.consumers.retain(|&other| other != slot);
         side.ring.retain(|&other| other != slot);

@@ -152,6 +152,7 @@ impl Step<'_> {
         } else {
             self.v.sessions[flight.session].first_flight = flight.next;
         }
+        self.v.sessions[flight.session].in_flight -= 1;
         let side = &mut self.v.queues[flight.queue as usize];
         side.in_flight -= 1;
         side.in_flight_bytes -= u64::from(flight.entry.weight);

@@ -22,7 +22,7 @@ use crate::lock::{Ending, Grant};
 use crate::outcome::{EffectKind, Outcome, Refusal};
 use crate::slab::NONE;
 use crate::step::Step;
-use crate::volatile::{GrantSide, Timer, Waiter};
+use crate::volatile::{GrantSide, Subject, Timer, Waiter};
 use crate::{
     Acquire, HoldRef, Mode, Name, RequestId, SessionId, Tenure, Ticket, Time, Token, Wait, Wants,
 };
@@ -92,7 +92,7 @@ impl Step<'_> {
         if let Some(cycle) = self.deadlock(session, acquire.hold, &acquire.wants) {
             return Err(Refusal::Deadlock(cycle));
         }
-        Self::check_limit("waiters", self.v.waiters.len(), self.v.limits.waiters_max)?;
+        Self::check_limit("waiters", self.v.waiting(), self.v.limits.waiters_max)?;
         self.enqueue(Waiter {
             ticket,
             session,
@@ -129,17 +129,21 @@ impl Step<'_> {
         if let Some(ttl) = ttl_us {
             self.check_time("the TTL", ttl)?;
         }
-        if let Wait::AtMost(time) = acquire.wait
-            && time > limits.ttl_us_max
-        {
-            return Err(Refusal::Time("the wait", time, 0, limits.ttl_us_max));
-        }
+        self.check_wait(acquire.wait)?;
         let (delay, most) = (acquire.lock_delay_us, limits.lock_delay_us_max);
         if delay > most {
             return Err(Refusal::Time("the lock-delay", delay, 0, most));
         }
         let label_bytes = acquire.label.as_ref().map_or(0, |label| label.len());
         Self::check_size("the label's length", label_bytes, limits.label_bytes)
+    }
+
+    pub(super) fn check_wait(&self, wait: Wait) -> Result<(), Refusal> {
+        let most = self.v.limits.ttl_us_max;
+        match wait {
+            Wait::AtMost(time) if time > most => Err(Refusal::Time("the wait", time, 0, most)),
+            _ => Ok(()),
+        }
     }
 
     fn check_permits(&self, name: &Name, take: u32, asked: u32) -> Result<(), Refusal> {
@@ -173,7 +177,7 @@ impl Step<'_> {
         }
     }
 
-    fn newest_holder(&self, name: &Name) -> Option<&Grant> {
+    pub(super) fn newest_holder(&self, name: &Name) -> Option<&Grant> {
         let part = self.d.parts_of_lock(self.d.lock_named(name.as_str())?).next()?;
         Some(&self.d.grants[part.grant])
     }
@@ -229,6 +233,7 @@ impl Step<'_> {
             self.v.link_grant(slot, session);
         }
         self.v.grant_mut(slot).timer = self.arm(deadline, Timer::Grant(slot));
+        acquire.wants.iter().for_each(|(name, _)| self.v.stir(Subject::Lock(name.as_str())));
         Outcome::Granted { token, left_us: self.left(deadline), entries: 1 }
     }
 
@@ -331,6 +336,7 @@ impl Step<'_> {
             if delay_until > lock.delay_until {
                 self.v.wheel.insert(delay_until, Timer::LockDelay(part.lock));
             }
+            self.v.stir(Subject::Lock(lock.name.as_str()));
             if let Some(line) = self.v.line_for(lock.name.as_str()) {
                 let average = &mut self.v.lines[line].hold_average_us;
                 *average = match *average {

@@ -28,9 +28,14 @@ impl Step<'_> {
 
     pub(super) fn inspect_queue(&self, name: &Name) -> Result<Outcome, Refusal> {
         let slot = self.d.queue_named(name.as_str()).ok_or(Refusal::NoQueue)?;
+        Ok(Outcome::QueueView(Box::new(self.queue_view(slot, VIEWS_MAX))))
+    }
+
+    /// A queue with at most so many of its consumers.
+    pub(super) fn queue_view(&self, slot: u32, max: usize) -> QueueView {
         let queue = &self.d.queues[slot];
         let side = &self.v.queues[slot as usize];
-        Ok(Outcome::QueueView(Box::new(QueueView {
+        QueueView {
             id: queue.id,
             config: queue.config.clone(),
             ready: self.ready_messages(slot) - side.parked,
@@ -39,10 +44,10 @@ impl Step<'_> {
             parked: side.parked,
             bytes: queue.bytes,
             consumers: side.consumers.len() as u32,
-            consumer_views: side.consumers.iter().take(VIEWS_MAX).map(|&c| self.view(c)).collect(),
+            consumer_views: side.consumers.iter().take(max).map(|&c| self.view(c)).collect(),
             paused: queue.paused,
             totals: queue.totals,
-        })))
+        }
     }
 
     fn view(&self, consumer: u32) -> ConsumerView {

@@ -14,12 +14,12 @@ use crate::event::Event;
 use crate::outcome::{Outcome, Refusal, RegisterView};
 use crate::slab::NONE;
 use crate::step::Step;
-use crate::volatile::Timer;
+use crate::volatile::{Subject, Timer};
 use crate::{Expect, RegisterTtl, RequestId, Time, Write};
 
 impl Step<'_> {
     /// The slot of a register that has a value now.
-    fn live_register(&self, key: &[u8]) -> Option<u32> {
+    pub(super) fn live_register(&self, key: &[u8]) -> Option<u32> {
         let slot = self.d.register_at(key)?;
         let expires = self.d.registers[slot].expires;
         (expires == 0 || expires > self.now).then_some(slot)
@@ -36,12 +36,16 @@ impl Step<'_> {
         }))
     }
 
-    pub(crate) fn check_write(&self, write: &Write) -> Result<(), Refusal> {
-        let limits = &self.v.limits;
-        if write.key.is_empty() {
+    pub(super) fn check_key(&self, key: &[u8]) -> Result<(), Refusal> {
+        if key.is_empty() {
             return Err(Refusal::Zero("the register's key"));
         }
-        Self::check_size("the register's key", write.key.len(), limits.key_bytes)?;
+        Self::check_size("the register's key", key.len(), self.v.limits.key_bytes)
+    }
+
+    pub(crate) fn check_write(&self, write: &Write) -> Result<(), Refusal> {
+        let limits = &self.v.limits;
+        self.check_key(&write.key)?;
         if let Some(value) = &write.value {
             Self::check_size("the register's value", value.len(), limits.value_bytes)?;
         }
@@ -70,6 +74,7 @@ impl Step<'_> {
     /// Carries out a write that was checked; gives its version.
     pub(crate) fn apply_write(&mut self, write: &Write) -> u64 {
         let version = self.next_token();
+        self.v.stir(Subject::Register(&write.key));
         let known = self.d.register_at(&write.key);
         let Some(value) = &write.value else {
             if let Some(slot) = known {
@@ -123,6 +128,7 @@ impl Step<'_> {
         if expires == 0 || expires > self.now {
             return self.arm_register(slot, expires);
         }
+        self.v.stir(Subject::Register(&register.key));
         let version = self.next_token();
         self.emit(Event::Unwritten { slot, version });
     }

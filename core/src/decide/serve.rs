@@ -261,6 +261,7 @@ impl Step<'_> {
             self.v.flights[next].prev = flight;
         }
         self.v.sessions[session].first_flight = flight;
+        self.v.sessions[session].in_flight += 1;
         if let Some(lease) = lease {
             self.v.flights[flight].timer = self.arm(self.now + lease, Timer::Flight(flight));
         }

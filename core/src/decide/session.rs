@@ -69,8 +69,13 @@ impl Step<'_> {
             label,
             first_grant: NONE,
             first_waiter: NONE,
+            first_watcher: NONE,
             first_consumer: NONE,
             first_flight: NONE,
+            holds: 0,
+            waiting: 0,
+            consumers: 0,
+            in_flight: 0,
             queues: Vec::new(),
         });
         self.v.session_index.insert(self.v.session_index.hash_u64(id.0), slot);
@@ -142,6 +147,10 @@ impl Step<'_> {
         while let Some(waiter) = self.listed(self.v.sessions[slot].first_waiter) {
             let ticket = self.v.waiters[waiter].ticket;
             self.remove_waiter(waiter);
+            self.refuse(ticket, Refusal::NoSession(id));
+        }
+        while let Some(watcher) = self.listed(self.v.sessions[slot].first_watcher) {
+            let ticket = self.remove_watcher(watcher);
             self.refuse(ticket, Refusal::NoSession(id));
         }
         self.end_consuming(slot, ending);

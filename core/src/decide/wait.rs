@@ -52,8 +52,9 @@ impl Step<'_> {
         }
         waiter.timer = self.arm(due, Timer::Waiter(slot));
         if session != NONE {
-            let head = &mut self.v.sessions[session].first_waiter;
-            waiter.next = core::mem::replace(head, slot);
+            let session = &mut self.v.sessions[session];
+            session.waiting += 1;
+            waiter.next = core::mem::replace(&mut session.first_waiter, slot);
         }
         if let Some(next) = self.v.waiters.get_mut(waiter.next) {
             next.prev = slot;
@@ -131,6 +132,9 @@ impl Step<'_> {
         } else if waiter.session != NONE {
             self.v.sessions[waiter.session].first_waiter = waiter.next;
         }
+        if waiter.session != NONE {
+            self.v.sessions[waiter.session].waiting -= 1;
+        }
         let multi = u32::from(waiter.places.len() > 1);
         for &place in &waiter.places {
             self.unlink_place(place, multi);
@@ -204,6 +208,7 @@ impl Step<'_> {
                 self.refuse(ticket, Refusal::Cancelled);
                 Ok(Outcome::Done)
             }
+            _ if self.cancel_watcher(session, ticket) => Ok(Outcome::Done),
             _ if self.cancel_consumer(session, ticket) => Ok(Outcome::Done),
             _ => Err(Refusal::NothingToCancel),
         }

@@ -16,6 +16,7 @@ mod support;
 mod locks;
 mod moves;
 mod queues;
+mod watches;
 
 use leasehold_core::limits::{MS, SECOND};
 use leasehold_core::*;
@@ -31,6 +32,7 @@ pub struct World {
     pub shard: Shard,
     pub locks: locks::Model,
     pub queues: queues::Model,
+    pub watches: watches::Model,
 }
 
 fn limits() -> Limits {
@@ -50,8 +52,9 @@ fn limits() -> Limits {
 impl World {
     fn new() -> Self {
         let shard = Shard::new(limits());
-        let mut world =
-            Self { shard, locks: locks::Model::default(), queues: queues::Model::default() };
+        let (locks, queues) = (locks::Model::default(), queues::Model::default());
+        let watches = watches::Model::default();
+        let mut world = Self { shard, locks, queues, watches };
         moves::prepare(&mut world);
         world
     }
@@ -60,6 +63,7 @@ impl World {
     pub fn look(&mut self) {
         self.locks.look(&self.shard);
         self.queues.look(&self.shard);
+        self.watches.look(&self.shard);
         self.shard.said.clear();
     }
 
@@ -143,6 +147,21 @@ mod planted {
         world.shard.core = Core::from_durable(state, limits(), 3);
         world.shard.said.clear();
         fails("a vanished message", || world.queues.look(&world.shard));
+    }
+
+    #[test]
+    fn a_silent_watch_is_noticed_by_the_model_and_a_false_alarm_too() {
+        let mut world = World::new();
+        let ticket = moves::watch_plain(&mut world);
+        let mut alarmed = world.watches.clone();
+        let view = world.shard.ask(SessionId::NONE, Op::InspectLock(support::name("a")));
+        world.shard.said.push(EffectKind::Reply(ticket, view));
+        fails("a false alarm", || alarmed.look(&world.shard));
+        world.shard.said.clear();
+        let mut silent = world.watches.clone();
+        moves::lock_plain(&mut world);
+        fails("a silent watch", || silent.look(&world.shard));
+        assert!(world.watches.watching.is_empty(), "the true one was told");
     }
 
     #[test]

@@ -10,6 +10,7 @@ use leasehold_core::*;
 use super::locks::Asked;
 use super::queues::{Lease, Reader};
 use super::support::{Answer, name};
+use super::watches::{self, Watching, What};
 use super::{Dice, World};
 
 const QUEUES: [&str; 9] =
@@ -26,6 +27,8 @@ const MOVES: &[(u8, Move)] = &[
     (2, keep_alive),
     (18, acquire),
     (4, cancel),
+    (8, watch),
+    (2, cancel_watch),
     (4, renew),
     (10, release),
     (1, force_release),
@@ -35,12 +38,12 @@ const MOVES: &[(u8, Move)] = &[
     (2, purge),
     (2, pause),
     (6, bind),
-    (45, publish),
+    (39, publish),
     (14, publish_many),
     (16, consume),
     (4, stop),
     (4, credit),
-    (40, settle),
+    (36, settle),
     (8, settle_many),
     (3, extend),
     (3, peek),
@@ -316,6 +319,61 @@ pub fn lock_plain(world: &mut World) {
 fn cancel(world: &mut World, dice: Dice) {
     let Some(asked) = pick(&world.locks.waiting, dice[1]) else { return };
     ask(world, asked.session, None, Op::Cancel(asked.ticket));
+    world.look();
+}
+
+fn watch(world: &mut World, dice: Dice) {
+    let what = match dice[1] % 6 {
+        n @ 0..=2 => What::Lock(name(LOCKS[usize::from(n)])),
+        n => What::Register(KEYS[usize::from(n) - 3]),
+    };
+    let known = match dice[2] % 8 {
+        0 => None,
+        1 => Some(3),
+        _ => watches::current(&world.shard, &what),
+    };
+    let who = if dice[3] > 90 { session(world, dice[3]) } else { SessionId::NONE };
+    let wait = match dice[4] % 8 {
+        0 => Wait::No,
+        1..=3 => Wait::AtMost(150 * MS),
+        _ => Wait::Forever,
+    };
+    send_watch(world, who, what, known, wait);
+}
+
+fn send_watch(
+    world: &mut World,
+    session: SessionId,
+    what: What,
+    known: Option<u64>,
+    wait: Wait,
+) -> Ticket {
+    let (ticket, now) = (Ticket(world.shard.last_ticket + 1), world.shard.log.now);
+    let until = match wait {
+        Wait::No => Some(now),
+        Wait::AtMost(wait) => Some(now + wait),
+        Wait::Forever => None,
+    };
+    let op = match &what {
+        What::Lock(name) => Op::WatchLock { name: name.clone(), known: known.map(Token), wait },
+        What::Register(key) => Op::WatchRegister { key: key.as_bytes().into(), known, wait },
+    };
+    world.watches.watching.push(Watching { ticket, session, what, known, until });
+    world.shard.send(session, None, op);
+    world.look();
+    ticket
+}
+
+/// A watch of the lock of [`lock_plain`] while it is free.
+pub fn watch_plain(world: &mut World) -> Ticket {
+    send_watch(world, SessionId::NONE, What::Lock(name("a")), None, Wait::Forever)
+}
+
+fn cancel_watch(world: &mut World, dice: Dice) {
+    let Some(watching) = pick(&world.watches.watching, dice[1]) else { return };
+    world.watches.withdrawn = Some(watching.ticket);
+    let answer = ask(world, watching.session, None, Op::Cancel(watching.ticket));
+    assert_eq!(answer, Some(Ok(Outcome::Done)), "what waits can be withdrawn");
     world.look();
 }
 
@@ -774,6 +832,7 @@ fn advance(world: &mut World, dice: Dice) {
         }
     }
     world.locks.punctual(world.shard.log.now);
+    world.watches.punctual(world.shard.log.now);
 }
 
 fn restart(world: &mut World, dice: Dice) {
@@ -782,6 +841,7 @@ fn restart(world: &mut World, dice: Dice) {
     world.shard.restart();
     let (now, grace) = (world.shard.log.now, world.shard.core.limits().restart_grace_us);
     world.locks.restarted(now, grace);
+    world.watches.watching.clear();
     world.queues.story.restarted = true;
     world.look();
 }

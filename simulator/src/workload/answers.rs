@@ -28,7 +28,7 @@ impl<D: Disk> Simulation<D> {
                 self.forget_session(session.0);
                 Ok(())
             }
-            Notice::ConsumerEnded(_) => Ok(()),
+            Notice::ConsumerEnded(_) | Notice::Peeked(_) => Ok(()),
         }
     }
 

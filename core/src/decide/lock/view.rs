@@ -12,11 +12,16 @@ use crate::step::Step;
 use crate::volatile::WaitPlace;
 use crate::{Name, Time};
 
-/// Waiters that inspect shows.
-const WAITERS_SHOWN: usize = 1000;
+/// Holders and waiters that inspect shows at most.
+const INSPECT_MAX: usize = 1000;
 
 impl Step<'_> {
     pub(crate) fn inspect_lock(&self, name: &Name) -> Outcome {
+        Outcome::Lock(Box::new(self.lock_view(name, INSPECT_MAX)))
+    }
+
+    /// A lock with at most so many of its holders, and of its waiters.
+    pub(crate) fn lock_view(&self, name: &Name, max: usize) -> LockView {
         let lock = self.d.lock_named(name.as_str());
         let holders = lock.into_iter().flat_map(|lock| self.d.parts_of_lock(lock)).map(|part| {
             let grant = &self.d.grants[part.grant];
@@ -34,16 +39,17 @@ impl Step<'_> {
         let line = self.v.line_for(name.as_str()).map(|slot| &self.v.lines[slot]);
         let average = line.map(|line| line.hold_average_us).filter(|average| *average != 0);
         let delay_until = lock.map_or(0, |slot| self.d.locks[slot].delay_until);
-        Outcome::Lock(Box::new(LockView {
-            holders: holders.collect(),
-            waiters: self.waiters_shown(line.map_or(NONE, |line| line.first), average),
+        LockView {
+            holders: holders.take(max).collect(),
+            holding: lock.map_or(0, |slot| self.d.locks[slot].parts),
+            waiters: self.waiters_shown(line.map_or(NONE, |line| line.first), average, max),
             waiting: line.map_or(0, |line| line.len),
             delay_left_us: delay_until.saturating_sub(self.now),
             hold_average_us: average,
-        }))
+        }
     }
 
-    fn waiters_shown(&self, first: u32, average: Option<Time>) -> Vec<WaiterView> {
+    fn waiters_shown(&self, first: u32, average: Option<Time>, max: usize) -> Vec<WaiterView> {
         let mut place = self.v.places.get(first);
         let line = core::iter::from_fn(|| {
             let here = place?;
@@ -61,6 +67,6 @@ impl Step<'_> {
                 label: waiter.acquire.label.clone(),
             }
         };
-        line.take(WAITERS_SHOWN).enumerate().map(view).collect()
+        line.take(max).enumerate().map(view).collect()
     }
 }

@@ -1,0 +1,83 @@
+//! Lists: a page at a time, and a page never costs more than a step may.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+use super::watch::SHOWN;
+use crate::outcome::{Outcome, Refusal};
+use crate::slab::Slab;
+use crate::step::Step;
+use crate::{List, Listed, ListedItem, Listing};
+
+/// Items of one page at most.
+const LIST_MAX: u32 = 1000;
+
+impl Step<'_> {
+    pub(super) fn list(&self, list: &List) -> Result<Outcome, Refusal> {
+        if list.max == 0 {
+            return Err(Refusal::Zero("the number of items"));
+        }
+        Self::check_size("the number of items", list.max as usize, LIST_MAX as usize)?;
+        let prefix = list.prefix.as_bytes();
+        let listing = match list.what {
+            Listed::Locks => self.page_of(&self.d.locks, list, |_, lock| {
+                let name = &lock.name;
+                let view = || Box::new(self.lock_view(name, SHOWN));
+                let wanted = name.as_bytes().starts_with(prefix);
+                wanted.then(|| ListedItem::Lock { name: name.clone(), view: view() })
+            }),
+            Listed::Queues => self.page_of(&self.d.queues, list, |slot, queue| {
+                let name = &queue.name;
+                let view = || Box::new(self.queue_view(slot, 0));
+                let wanted = name.as_bytes().starts_with(prefix);
+                wanted.then(|| ListedItem::Queue { name: name.clone(), view: view() })
+            }),
+            Listed::Exchanges => self.page_of(&self.d.exchanges, list, |_, exchange| {
+                exchange.name.as_bytes().starts_with(prefix).then(|| ListedItem::Exchange {
+                    name: exchange.name.clone(),
+                    config: exchange.config,
+                    bindings: exchange.bindings as u32,
+                })
+            }),
+            Listed::Sessions => self.page_of(&self.v.sessions, list, |_, session| {
+                Some(ListedItem::Session {
+                    id: session.id,
+                    label: session.label.clone(),
+                    left_us: self.left(session.deadline),
+                    holds: session.holds,
+                    waiting: session.waiting,
+                    consumers: session.consumers,
+                    in_flight: session.in_flight,
+                })
+            }),
+            Listed::Registers => self.page_of(&self.d.registers, list, |_, register| {
+                let lives = register.expires == 0 || register.expires > self.now;
+                (lives && register.key.starts_with(prefix)).then(|| ListedItem::Register {
+                    key: register.key.clone(),
+                    version: register.version,
+                    bytes: register.value.len() as u32,
+                    left_us: self.left(register.expires),
+                })
+            }),
+        };
+        Ok(Outcome::Listed(Box::new(listing)))
+    }
+
+    /// Walks over slots until the page is full or the step's work is done.
+    fn page_of<T>(
+        &self,
+        slab: &Slab<T>,
+        list: &List,
+        item: impl Fn(u32, &T) -> Option<ListedItem>,
+    ) -> Listing {
+        let work = u32::try_from(self.v.limits.work_per_step).unwrap_or(u32::MAX).max(1);
+        let upto = slab.end().min(list.after.saturating_add(work));
+        let mut items = Vec::new();
+        let mut at = list.after;
+        while at < upto && items.len() < list.max as usize {
+            items.extend(slab.get(at).and_then(|object| item(at, object)));
+            at += 1;
+        }
+        Listing { items, next: (at < slab.end()).then_some(at) }
+    }
+}
