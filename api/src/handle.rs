@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::engine::{Engine, LockEngine, LockView, QueueEngine};
+use crate::engine::{Engine, List, LockEngine, LockView, QueueEngine, QueueView};
 use crate::session::SessionKeeper;
 use crate::{Error, Floor, Guarantees, Result};
 
@@ -92,6 +92,41 @@ impl Leasehold {
     /// `Invalid` for a bad name.
     pub async fn inspect(&self, lock: &str) -> Result<LockView> {
         self.locks()?.inspect(lock).await
+    }
+
+    /// Every lock that is held or waited for and whose name begins with a prefix. While others take
+    /// and release locks, the list is of no single moment.
+    ///
+    /// # Errors
+    /// `Unavailable` when the engine cannot be reached.
+    pub async fn locks_with_prefix(&self, prefix: &str) -> Result<Vec<LockView>> {
+        let mut ask = List { prefix: prefix.to_owned(), after: 0, max: 1000 };
+        let mut found = Vec::new();
+        loop {
+            let some = self.locks()?.list_locks(&ask).await?;
+            found.extend(some.items);
+            match some.next {
+                Some(next) => ask.after = next,
+                None => return Ok(found),
+            }
+        }
+    }
+
+    /// Every queue whose name begins with a prefix.
+    ///
+    /// # Errors
+    /// `Unavailable` when the engine cannot be reached.
+    pub async fn queues_with_prefix(&self, prefix: &str) -> Result<Vec<QueueView>> {
+        let mut ask = List { prefix: prefix.to_owned(), after: 0, max: 1000 };
+        let mut found = Vec::new();
+        loop {
+            let some = self.queues()?.list_queues(&ask).await?;
+            found.extend(some.items);
+            match some.next {
+                Some(next) => ask.after = next,
+                None => return Ok(found),
+            }
+        }
     }
 
     /// Ends every hold of a lock, whoever has it; gives how many.

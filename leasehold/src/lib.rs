@@ -70,7 +70,9 @@ pub async fn connect(url: &str) -> Result<Leasehold> {
         Some(("mem", _)) => memory().await,
         Some(("file", path)) if !path.starts_with("//") => open(path).await,
         Some(("http" | "https", _)) => http(url).await,
-        Some((scheme, _)) if scheme.len() > 1 && scheme.bytes().all(|b| b.is_ascii_alphanumeric()) => {
+        Some((scheme, _))
+            if scheme.len() > 1 && scheme.bytes().all(|b| b.is_ascii_alphanumeric()) =>
+        {
             let wrong = format!(
                 "{scheme}: names no engine; use a directory, file:DIR, mem:, http:// or https://"
             );

@@ -1,0 +1,87 @@
+//! The cases, and the words they are written in.
+
+mod commit;
+mod locks;
+mod losses;
+mod queues;
+mod registers;
+mod settling;
+mod together;
+
+use std::future::Future;
+use std::time::Duration;
+
+use leasehold_api::{Error, ErrorKind};
+
+use crate::{Case, Failure, PATIENCE};
+
+/// Lists cases of a module: `cases!["locks": a, b needs Floor]`.
+macro_rules! cases {
+    ($module:literal: $($name:ident $(needs $($floor:expr),+)?;)*) => {
+        pub(super) fn cases() -> Vec<crate::Case> {
+            vec![$(crate::Case {
+                name: concat!($module, "::", stringify!($name)).to_owned(),
+                needs: vec![$($($floor.into()),+)?],
+                run: |target| Box::pin($name(target)),
+            }),*]
+        }
+    };
+}
+use cases;
+
+/// Demands that something is so, or fails with what was expected.
+macro_rules! ensure {
+    ($is_so:expr, $($what:tt)*) => {
+        if !$is_so {
+            return Err(crate::Failure::Expected(format!($($what)*)));
+        }
+    };
+}
+use ensure;
+
+pub(crate) fn all() -> Vec<Case> {
+    let modules = [
+        locks::cases(),
+        losses::cases(),
+        registers::cases(),
+        queues::cases(),
+        settling::cases(),
+        commit::cases(),
+        together::cases(),
+    ];
+    modules.into_iter().flatten().collect()
+}
+
+/// Waits for something that must come.
+async fn soon<T>(what: &str, future: impl Future<Output = T>) -> Result<T, Failure> {
+    let late = |_| Failure::Expected(format!("{what} did not come within {PATIENCE:?}"));
+    tokio::time::timeout(PATIENCE, future).await.map_err(late)
+}
+
+/// Asks again and again until something is so: for things that no call waits for.
+async fn until<F>(what: &str, mut is_so: impl FnMut() -> F) -> Result<(), Failure>
+where
+    F: Future<Output = leasehold_api::Result<bool>>,
+{
+    let ask = async {
+        while !is_so().await? {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        Ok::<(), Error>(())
+    };
+    soon(what, ask).await?.map_err(Failure::from)
+}
+
+/// Demands a refusal of a kind.
+fn refused<T>(result: leasehold_api::Result<T>, kind: ErrorKind) -> Result<Error, Failure> {
+    match result {
+        Err(error) if error.kind == kind => Ok(error),
+        Err(error) => {
+            Err(Failure::Expected(format!("{kind:?} was expected, not {:?}: {error}", error.kind)))
+        }
+        Ok(_) => Err(Failure::Expected(format!("{kind:?} was expected, but it was accepted"))),
+    }
+}
+
+/// A time short enough to wait for and long enough for a slow machine to act within.
+const SHORT: Duration = Duration::from_millis(400);

@@ -1,0 +1,146 @@
+//! Losing a lock, and knowing it in time.
+
+use std::time::{Duration, Instant};
+
+use leasehold_api::engine::HoldRef;
+use leasehold_api::{Ending, Ends, ErrorKind, Fencing, Survives, Waiting};
+
+use super::{SHORT, cases, ensure, refused, soon};
+use crate::{Outcome, Target};
+
+cases! { "losses":
+    a_hold_is_renewed;
+    without_renewal_it_ends;
+    loss_is_known_before_the_next_grant needs Waiting::Unordered;
+    a_stale_release_harms_nobody;
+    a_stale_token_is_refused_by_registers needs Fencing::Strict;
+    force_release_is_told;
+    a_lock_may_end_with_its_session needs Ends::Both;
+    lock_delay_after_a_loss needs Survives::Nothing;
+    nothing_renews_after_release;
+}
+
+async fn a_hold_is_renewed(target: &Target) -> Outcome {
+    let (a, b, name) = (target.handle().await?, target.handle().await?, target.name("renewed"));
+    let guard = a.lock(&*name).ttl(SHORT).acquire().await?;
+    let began = Instant::now();
+    // The proof takes as long as the thing to prove: three lifetimes.
+    while began.elapsed() < 3 * SHORT {
+        ensure!(b.lock(&*name).try_acquire().await?.is_none(), "the hold was not renewed");
+        guard.check()?;
+        tokio::time::sleep(SHORT / 8).await;
+    }
+    Ok(guard.release().await?)
+}
+
+async fn without_renewal_it_ends(target: &Target) -> Outcome {
+    let (a, b, name) = (target.handle().await?, target.handle().await?, target.name("ends"));
+    let guard = a.lock(&*name).ttl(SHORT).without_renewal().acquire().await?;
+    soon("the loss", guard.lost()).await?;
+    refused(guard.check(), ErrorKind::Stale)?;
+    soon("the lock", b.lock(&*name).acquire()).await??.release().await?;
+    refused(guard.release().await, ErrorKind::Stale)?;
+    Ok(())
+}
+
+async fn loss_is_known_before_the_next_grant(target: &Target) -> Outcome {
+    let (a, b, name) = (target.handle().await?, target.handle().await?, target.name("before"));
+    for _ in 0..3 {
+        let guard = a.lock(&*name).ttl(SHORT).without_renewal().acquire().await?;
+        let lost = guard.lost();
+        let known = tokio::spawn(async move {
+            lost.await;
+            Instant::now()
+        });
+        let next = soon("the next grant", b.lock(&*name).acquire()).await??;
+        let granted = Instant::now();
+        let known = soon("the loss", known).await?.expect("it does not panic");
+        ensure!(known < granted, "the loss was known {:?} late", known - granted);
+        ensure!(guard.check().is_err(), "a lost guard says that all is well");
+        next.release().await?;
+    }
+    Ok(())
+}
+
+async fn a_stale_release_harms_nobody(target: &Target) -> Outcome {
+    let (a, b, name) = (target.handle().await?, target.handle().await?, target.name("stale"));
+    let guard = a.lock(&*name).acquire().await?;
+    let old = guard.hold().clone();
+    guard.release().await?;
+    let now = b.lock(&*name).acquire().await?;
+    let engine = a.engine().locks.clone().expect("it has locks");
+    refused(engine.release(&old).await, ErrorKind::Stale)?;
+    refused(engine.renew(&old, SHORT).await, ErrorKind::Stale)?;
+    let foreign = HoldRef { hold: old.hold, ..now.hold().clone() };
+    let error = engine.release(&foreign).await.err().map(|error| error.kind);
+    let kinds = [Some(ErrorKind::Foreign), Some(ErrorKind::Stale)];
+    ensure!(kinds.contains(&error), "another's hold was released: {error:?}");
+    ensure!(a.check(&name, now.token()).await?, "the new holder lost its lock");
+    Ok(now.release().await?)
+}
+
+async fn a_stale_token_is_refused_by_registers(target: &Target) -> Outcome {
+    let (a, b, name) = (target.handle().await?, target.handle().await?, target.name("fence"));
+    let guard = a.lock(&*name).ttl(SHORT).without_renewal().acquire().await?;
+    let register = a.register(&*name).guarded_by(&guard);
+    register.write("mine").await?;
+    let next = soon("the next grant", b.lock(&*name).acquire()).await??;
+    b.register(&*name).guarded_by(&next).write("theirs").await?;
+    refused(register.write("late").await, ErrorKind::Stale)?;
+    let value = a.register(&*name).read().await?.map(|r| r.value);
+    ensure!(value.as_deref() == Some(b"theirs"), "the register holds {value:?}");
+    Ok(next.release().await?)
+}
+
+async fn force_release_is_told(target: &Target) -> Outcome {
+    let (a, b, name) = (target.handle().await?, target.handle().await?, target.name("force"));
+    let guard = a.lock(&*name).ttl(Duration::from_secs(3)).acquire().await?;
+    ensure!(b.force_release(&name).await? == 1, "nobody's hold was ended");
+    let ending = soon("the loss", guard.lost()).await?;
+    ensure!(ending != Ending::SessionLost, "the session is blamed");
+    refused(guard.check(), ErrorKind::Stale)?;
+    ensure!(b.lock(&*name).try_acquire().await?.is_some(), "it is not free");
+    ensure!(b.force_release(&target.name("free")).await? == 0, "a free lock had holders");
+    Ok(())
+}
+
+async fn a_lock_may_end_with_its_session(target: &Target) -> Outcome {
+    let (a, b, name) = (target.handle().await?, target.handle().await?, target.name("session"));
+    let (bound, free) = (format!("{name}/bound"), format!("{name}/free"));
+    let guard = a.lock(&*bound).with_session().acquire().await?;
+    let stays = a.lock(&*free).acquire().await?;
+    a.close().await?;
+    soon("the lock", b.lock(&*bound).acquire()).await??.release().await?;
+    soon("the loss", guard.lost()).await?;
+    ensure!(b.lock(&*free).try_acquire().await?.is_none(), "a lock with a TTL of its own went too");
+    drop(stays);
+    Ok(())
+}
+
+async fn lock_delay_after_a_loss(target: &Target) -> Outcome {
+    let (a, b, name) = (target.handle().await?, target.handle().await?, target.name("delay"));
+    let lock = a.lock(&*name).ttl(SHORT).without_renewal().lock_delay(SHORT);
+    let guard = lock.acquire().await?;
+    soon("the loss", guard.lost()).await?;
+    let known = Instant::now();
+    let next = soon("the next grant", b.lock(&*name).acquire()).await??;
+    ensure!(known.elapsed() >= SHORT, "granted {:?} after the loss", known.elapsed());
+    next.release().await?;
+    let clean = lock.acquire().await?;
+    clean.release().await?;
+    ensure!(b.lock(&*name).try_acquire().await?.is_some(), "a clean release was delayed");
+    Ok(())
+}
+
+/// F10: a watchdog that renews after the unlock.
+async fn nothing_renews_after_release(target: &Target) -> Outcome {
+    let (a, name) = (target.handle().await?, target.name("watchdog"));
+    for _ in 0..50 {
+        a.lock(&*name).ttl(Duration::from_millis(40)).acquire().await?.release().await?;
+    }
+    let guard = a.lock(&*name).acquire().await?;
+    let view = a.inspect(&name).await?;
+    ensure!(view.holders.len() == 1, "{} holders", view.holders.len());
+    ensure!(view.holders[0].token == guard.token(), "an old hold is renewed");
+    Ok(guard.release().await?)
+}

@@ -1,0 +1,20 @@
+//! Every example runs to its end and says what its text promises.
+
+use std::process::Command;
+
+fn run(program: &str, says: &str) {
+    let output = Command::new(program).output().expect("it starts");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{program}: {text}{errors}");
+    assert!(text.contains(says), "{program} says {text}");
+}
+
+#[test]
+fn all() {
+    run(env!("CARGO_BIN_EXE_guard_row"), "is stale");
+    run(env!("CARGO_BIN_EXE_nightly"), "1 of 5 nodes ran it");
+    run(env!("CARGO_BIN_EXE_workers"), "rejected in tasks");
+    run(env!("CARGO_BIN_EXE_order_flow"), "2 left");
+    run(env!("CARGO_BIN_EXE_stock"), "10 were sold");
+}
