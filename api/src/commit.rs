@@ -32,14 +32,20 @@ use crate::{
 pub struct Commit {
     at: Leasehold,
     ask: engine::Commit,
-    /// Kept until the answer, so that a refused commit gives the messages back.
+    /// Kept until the answer, so that a refused commit gives messages and locks back.
     deliveries: Vec<Delivery>,
+    guards: Vec<LockGuard>,
 }
 
 impl Leasehold {
     /// Begins to put a commit together.
     pub fn commit(&self) -> Commit {
-        Commit { at: self.clone(), ask: engine::Commit::default(), deliveries: Vec::new() }
+        Commit {
+            at: self.clone(),
+            ask: engine::Commit::default(),
+            deliveries: Vec::new(),
+            guards: Vec::new(),
+        }
     }
 }
 
@@ -106,11 +112,12 @@ impl Commit {
         self
     }
 
-    /// Releases a lock. The guard is given up: it neither renews nor releases any more.
+    /// Releases a lock. It is renewed until the commit is answered.
     pub fn release(mut self, guard: LockGuard) -> Self {
-        let hold = guard.forget();
+        let hold = guard.hold().clone();
         self.ask.session = self.ask.session.or_else(|| hold.session.clone());
         self.ask.releases.push(hold);
+        self.guards.push(guard);
         self
     }
 
@@ -118,14 +125,17 @@ impl Commit {
     ///
     /// # Errors
     /// The first refusal among its parts: `Stale` for a token or delivery that is not held any
-    /// more, `Conflict` for a register, `NotFound` for a queue. Nothing has happened then, and
-    /// deliveries given to it go back to their queues.
+    /// more, `Conflict` for a register, `NotFound` for a queue. Nothing has happened then;
+    /// deliveries given to it go back to their queues, and locks given to it are released.
     pub async fn send(mut self) -> Result<Vec<u64>> {
         self.ask.request = Some(random::request());
         let asked = |error: Error| error.asking("commit");
         let versions = self.at.queues()?.commit(&self.ask).await.map_err(asked)?;
         for delivery in self.deliveries {
             delivery.into_receipt();
+        }
+        for guard in self.guards {
+            guard.forget();
         }
         Ok(versions)
     }

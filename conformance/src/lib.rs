@@ -7,6 +7,8 @@
 //! Each case gets a [`Target`], from which it opens as many handles as it likes: every handle is a
 //! session of its own, as another process would have.
 
+pub mod history;
+pub mod outage;
 mod suite;
 
 use std::fmt;

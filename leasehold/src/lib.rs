@@ -29,6 +29,10 @@
 //! | `mem:` | embedded, in memory | `native` |
 //! | `http://HOST:7070`, `https://…` | a Leasehold server | `http` |
 
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
+
 use std::path::Path;
 
 pub use leasehold_api::*;
@@ -101,10 +105,18 @@ async fn native(_: Option<&Path>) -> Result<Leasehold> {
     Err(missing("native"))
 }
 
-async fn http(_url: &str) -> Result<Leasehold> {
+#[cfg(feature = "http")]
+async fn http(url: &str) -> Result<Leasehold> {
+    let engine = leasehold_http::connect(url, &leasehold_http::HttpOptions::default()).await?;
+    Ok(Leasehold::new(engine))
+}
+
+#[cfg(not(feature = "http"))]
+async fn http(_: &str) -> Result<Leasehold> {
     Err(missing("http"))
 }
 
+#[cfg(not(all(feature = "native", feature = "http")))]
 fn missing(feature: &str) -> Error {
     let wrong = format!("this build has no such engine; add the feature `{feature}` to leasehold");
     Error::new(ErrorKind::Unsupported, wrong)

@@ -10,10 +10,6 @@
 //! behind an inbox. While one turn syncs, the commands of the next gather in the inbox: that is the
 //! whole of group commit, and an idle node confirms after exactly one sync.
 
-#[cfg(doctest)]
-#[doc = include_str!("../../README.md")]
-struct Readme;
-
 mod client;
 mod error;
 mod inbox;

@@ -4,6 +4,7 @@
 //! have to remember is a step of that command. Shell scripts were rejected: they have no unit
 //! tests, and the rules in [`tidy`] must show that they can fail.
 
+mod browser;
 mod fuzz;
 mod run;
 mod test;
@@ -23,7 +24,7 @@ const COMMANDS: &[Command] = &[
     Command {
         name: "test",
         arguments: "",
-        about: "everything a change must pass: format, lints, tidy, docs, tests, fuzz, crash",
+        about: "everything a change must pass: format, lints, docs, tests, browser, fuzz, crash",
         run: test::command,
     },
     Command {
@@ -47,8 +48,14 @@ const COMMANDS: &[Command] = &[
     Command {
         name: "soak",
         arguments: "",
-        about: "the long versions: 50 kills, 120 s of fuzz per target, 2000 simulator seeds",
+        about: "the long versions: 50 kills, 120 s of fuzz per target, 10,000 simulator seeds",
         run: test::soak_command,
+    },
+    Command {
+        name: "docs",
+        arguments: "",
+        about: "the reference of every crate, without warnings, in target/doc",
+        run: test::docs_command,
     },
     Command {
         name: "bench",

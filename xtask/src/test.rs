@@ -4,7 +4,7 @@
 //! run in the dev profile because the invariants check after every step is a debug assertion.
 
 use crate::run::{self, Counts, Output, Step, Verdict, step};
-use crate::{fuzz, tidy};
+use crate::{browser, fuzz, tidy};
 use std::process::{Command, ExitCode};
 
 /// Seconds for each fuzz target: enough to replay the corpus and look around.
@@ -24,9 +24,16 @@ pub fn command(arguments: &[String]) -> Result<ExitCode, String> {
         step("tidy", tidy::check),
         step("documentation", documentation),
         step("tests", || cargo_test(&["--workspace"], &[])),
+        step("browser", browser::check),
         step("fuzz", || fuzz::check(FUZZ_SECONDS_SHORT)),
         step("crash", crash_short),
     ]))
+}
+
+/// `cargo xtask docs`.
+pub fn docs_command(arguments: &[String]) -> Result<ExitCode, String> {
+    run::nothing_else(arguments)?;
+    Ok(run::run_all(vec![step("documentation", documentation)]))
 }
 
 /// `cargo xtask crash [--kills N]`.

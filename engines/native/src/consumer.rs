@@ -1,9 +1,11 @@
 //! Consuming: a basket that the dispatcher fills, and the stream that empties it.
 //!
-//! The basket has no bound of its own, because the node keeps one: it sends no more than the credit,
-//! which is the prefetch, and sends on only when something is settled. Without acks nothing is
-//! settled; there the stream renews the credit itself whenever half of it has been handed out, so
-//! that at most one and a half times the prefetch lies here.
+//! The basket has no bound of its own, because the node keeps one: it sends no more than the
+//! credit, which is the prefetch, and sends on only when something is settled. Without acks
+//! nothing is settled; there the stream renews the credit itself. New credit stands for itself,
+//! whatever was left of the old one, so each time that half the prefetch has been handed out the
+//! credit becomes that half: what lies here and what may still come are never more than the
+//! prefetch.
 //!
 //! What was not handed out when the stream is dropped goes back, what is in the basket as well as
 //! what the node has still under way: the consumer's slot stays until a command sent after the
@@ -111,9 +113,10 @@ impl Stream for Deliveries {
         drop(state);
         if self.no_ack {
             self.handed_out += 1;
-            if self.handed_out >= self.prefetch.div_ceil(2) {
+            let half = self.prefetch.div_ceil(2);
+            if self.handed_out >= half {
                 self.handed_out = 0;
-                self.link.with(|table| table.renew_credit(self.ticket, self.prefetch));
+                self.link.with(|table| table.renew_credit(self.ticket, half));
             }
         }
         let delivered = convert::delivered(&message, self.session);

@@ -27,8 +27,13 @@ impl Drop for Farewell {
 }
 
 /// Brings notices in until the node has ended.
-pub(crate) async fn run(link: Arc<Link>) {
+pub(crate) fn run(link: Arc<Link>) -> impl Future<Output = ()> + Send {
+    // A runtime may end before it has begun with this.
     let farewell = Farewell(link.clone());
+    dispatch(link, farewell)
+}
+
+async fn dispatch(link: Arc<Link>, farewell: Farewell) {
     let mut watch = Watch { notices: Vec::new(), pause: Pause::new(), sleep: None };
     loop {
         if let Err(error) = std::future::poll_fn(|cx| watch.poll(&link, cx)).await {

@@ -1,6 +1,8 @@
 //! Queues, exchanges and the commit: each method is one command and its answer, but for publishing
 //! and receiving, which are many with one round trip.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use futures_core::stream::BoxStream;
 use leasehold_api::engine::{
@@ -11,7 +13,6 @@ use leasehold_api::{
     Error, ErrorKind, ExchangeConfig, Guarantees, Published, QueueConfig, Result, Target, Verdict,
 };
 use leasehold_core::{self as core, Op, Outcome, SessionId};
-use std::time::Duration;
 
 use crate::convert::{self, name, us};
 use crate::error::{Fault, odd};

@@ -63,6 +63,10 @@ async fn a_dropped_waiter_is_passed_over() {
         let ask = asking("nightly", Some(&one), Wait::Forever);
         let waits = poll_and_drop(home.acquire(&ask), polls, async || pass(&home, rhythm).await);
         assert!(waits.await.is_none(), "it is held");
+        home.until("nobody waits", async || {
+            home.inspect("nightly").await.expect("shown").waiting == 0
+        })
+        .await;
         home.leave("nightly", first.token, None).await;
         let grant = home.take("nightly", Some(&other)).await;
         home.leave("nightly", grant.token, Some(&other)).await;

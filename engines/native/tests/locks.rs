@@ -10,6 +10,7 @@ use leasehold_api::engine::{
 };
 use leasehold_api::{Atomicity, Ends, ErrorKind, Fencing, Mode, Retry, Survives, Wait, Waiting};
 use leasehold_native::NativeEngine;
+use leasehold_node::Durability;
 use support::*;
 
 fn write(key: &str, value: Option<&str>, expect: Expect) -> Write {
@@ -25,12 +26,12 @@ fn write(key: &str, value: Option<&str>, expect: Expect) -> Write {
 
 #[tokio::test]
 async fn it_says_what_it_promises() {
-    let always = leasehold_node::Options { durability: Default::default(), ..small() };
-    let promises = home_with(always).engine().locks.expect("locks").guarantees();
+    let none = leasehold_node::Options { durability: Durability::None, ..small() };
+    let promises = home().engine().locks.expect("locks").guarantees();
     assert_eq!((promises.fencing, promises.ends), (Fencing::Strict, Ends::Both));
     assert_eq!((promises.waiting, promises.atomicity), (Waiting::Fair, Atomicity::Commit));
     assert_eq!(promises.survives, Survives::Power);
-    assert_eq!(home().guarantees().survives, Survives::Process);
+    assert_eq!(home_with(none).guarantees().survives, Survives::Process);
     let memory = NativeEngine::memory(small()).expect("started");
     assert_eq!(memory.engine().queues.expect("queues").guarantees().survives, Survives::Nothing);
     assert_eq!(&*memory.engine().url, "mem:");

@@ -26,6 +26,19 @@ const DIRECTION: &[(&str, May)] = &[
     ("leasehold-env", May::Ours(&[])),
     ("leasehold-journal", May::Ours(&["leasehold-env"])),
     ("leasehold-node", May::Ours(&["leasehold-core", "leasehold-env", "leasehold-journal"])),
+    ("leasehold-api", May::Ours(&[])),
+    ("leasehold-native", May::Ours(&["leasehold-api", "leasehold-core", "leasehold-node"])),
+    ("leasehold-http", May::Ours(&["leasehold-api", "leasehold-wire"])),
+    ("leasehold-wire", May::Ours(&["leasehold-api"])),
+    // It knows engines by their traits alone, so it can stand in front of any.
+    ("leasehold-http-door", May::Ours(&["leasehold-api", "leasehold-wire"])),
+    (
+        "leasehold",
+        May::Ours(&["leasehold-api", "leasehold-native", "leasehold-node", "leasehold-http"]),
+    ),
+    ("leasehold-server", May::Anything),
+    ("leasehold-conformance", May::Ours(&["leasehold", "leasehold-api", "leasehold-core"])),
+    ("leasehold-examples", May::Ours(&["leasehold"])),
     (
         "leasehold-simulator",
         May::Ours(&["leasehold-core", "leasehold-env", "leasehold-journal", "leasehold-node"]),

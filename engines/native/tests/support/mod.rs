@@ -13,7 +13,7 @@ use leasehold_api::engine::{
 };
 use leasehold_api::{Message, Mode, QueueConfig, Result, Target, Verdict, Wait};
 use leasehold_native::NativeEngine;
-use leasehold_node::{Durability, Options};
+use leasehold_node::Options;
 use tempfile::TempDir;
 
 /// After this a test has failed.
@@ -23,7 +23,7 @@ pub const TTL: Duration = Duration::from_secs(600);
 /// Small segments, so that a test does not fill the disk.
 pub fn small() -> Options {
     let limits = leasehold_core::Limits { segment_bytes: 1 << 20, ..Default::default() };
-    Options { limits, durability: Durability::None, ..Options::default() }
+    Options { limits, ..Options::default() }
 }
 
 pub struct Home {

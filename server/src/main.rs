@@ -1,0 +1,70 @@
+//! The binary `leasehold`: the server and the command line.
+//!
+//! The only place with stdout, signals and exit codes. Commands go through the same API as any
+//! user's program; nothing here knows how a lock or a queue works.
+
+mod bench;
+mod cli;
+mod config;
+mod connect;
+mod failure;
+mod group;
+mod journal;
+mod lock;
+mod print;
+mod queue;
+mod serve;
+mod settings;
+mod signals;
+mod span;
+mod user;
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+
+use cli::{Cli, Command};
+
+/// Threads of the server's runtime: its work is in the node's own thread and in the kernel.
+const SERVER_THREADS: usize = 2;
+
+fn main() -> ExitCode {
+    // Two TLS providers may end up in one binary; without a choice the first use would panic.
+    tokio_rustls::rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
+    // No command of the command line: nobody is meant to call it, and it must not fail for what
+    // the environment says about other commands.
+    if let Some(grace_ms) = lock::is_watcher(std::env::args()) {
+        return lock::watch(grace_ms).unwrap_or_else(|error| failure::report(&error, false));
+    }
+    let cli = Cli::parse();
+    let json = cli.global.json;
+    run(cli).unwrap_or_else(|error| failure::report(&error, json))
+}
+
+fn run(cli: Cli) -> Result<ExitCode> {
+    let global = cli.global;
+    if !matches!(cli.command, Command::Serve(_)) {
+        serve::quiet();
+    }
+    match cli.command {
+        Command::Serve(given) => threads()?.block_on(serve::run(*given, global.json)),
+        Command::Lock(command) => one_thread()?.block_on(lock::run(command, &global)),
+        Command::Queue(command) => one_thread()?.block_on(queue::run(command, &global)),
+        Command::Bench(arguments) => threads()?.block_on(bench::run(arguments, &global)),
+        Command::Journal(command) => journal::run(command, global.json),
+        Command::User(command) => user::run(command, global.json),
+        Command::Config(arguments) => config::run(*arguments, global.json),
+        Command::Completions { shell } => cli::completions(shell).map(|()| ExitCode::SUCCESS),
+    }
+}
+
+fn one_thread() -> Result<tokio::runtime::Runtime> {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_all().build().context("start a runtime")
+}
+
+fn threads() -> Result<tokio::runtime::Runtime> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.worker_threads(SERVER_THREADS).enable_all().build().context("start a runtime")
+}

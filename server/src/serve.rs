@@ -1,0 +1,178 @@
+//! `leasehold serve`: the embedded engine behind its doors.
+//!
+//! Everything that can be wrong with the settings is found before the data directory is touched.
+//! The port is taken before the journal is opened, so that clients which come during a recovery
+//! wait in the system's queue instead of being refused.
+
+mod certificate;
+mod figures;
+mod greeting;
+mod logs;
+mod secret;
+mod users;
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use leasehold_http_door::{DoorConfig, HttpDoor, HttpLimits, ServerInfo};
+use leasehold_native::NativeEngine;
+use leasehold_node::{Durability, Options};
+use tokio::net::TcpListener;
+
+pub use logs::quiet;
+pub use secret::write_private;
+
+use crate::failure::Failure;
+use crate::settings::{Given, Settings};
+use crate::signals::Signals;
+use certificate::Tls;
+use figures::Figures;
+use greeting::Greeting;
+
+/// Serves until it is told to end.
+pub async fn run(given: Given, json: bool) -> Result<ExitCode> {
+    let began = Instant::now();
+    let given = given.with_file()?;
+    let settings = Settings::resolve(&given)?;
+    logs::start(&settings)?;
+    let users = users::gather(&given, &settings)?;
+    users::may_listen(&settings, users.is_empty())?;
+    let tls = tls(&settings)?;
+    let listener = listen(&settings).await?;
+    let http = listener.local_addr().context("find the port that was taken")?;
+
+    let asked = || format!("open {}", settings.data_dir.display());
+    let engine = NativeEngine::open(&settings.data_dir, options(&settings)).with_context(asked)?;
+    let secret = secret::load(&settings.data_dir)?;
+    let warnings = warnings(&settings, &tls, users.is_empty());
+    for warning in &warnings {
+        tracing::warn!("{warning}");
+    }
+    let config = DoorConfig {
+        secret,
+        users,
+        hosts: settings.http_hosts.0.clone(),
+        limits: HttpLimits {
+            body_bytes: settings.limits_body.size(),
+            connections: settings.limits_connections as usize,
+            ..HttpLimits::default()
+        },
+        counters: Arc::new(Figures::new(engine.metrics())),
+        info: ServerInfo {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            durability: durability(settings.durability).to_owned(),
+            engine: format!("embedded, {}", settings.data_dir.display()),
+            warnings,
+        },
+    };
+    let mut signals = Signals::listen()?;
+    let door = HttpDoor::new(engine.engine(), config);
+    let greeting = Greeting { settings: &settings, http, secure: tls.is_some(), began };
+    greeting.print(json)?;
+    let tls = tls.map(|tls| tls.config);
+    let serving = leasehold_http_door::serve(listener, tls, door, async move {
+        let signal = signals.next().await;
+        tracing::info!(signal = signal.as_raw(), "told to end: letting requests finish");
+        tokio::spawn(async move {
+            signals.next().await;
+            // Whoever asks twice does not want to wait; the journal is safe in any case.
+            std::process::exit(crate::failure::REFUSED.into());
+        });
+    });
+    let served = serving.await.context("serve HTTP");
+    engine.close().await.context("close the data directory")?;
+    served?;
+    tracing::info!("ended");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Takes the port.
+async fn listen(settings: &Settings) -> Result<TcpListener> {
+    let address = settings.http_listen;
+    let listener = TcpListener::bind(address).await.map_err(|error| {
+        let advice = match error.kind() {
+            std::io::ErrorKind::AddrInUse => {
+                "stop the other program, or choose another port with --http-listen"
+            }
+            std::io::ErrorKind::PermissionDenied => {
+                "choose a port from 1024 on with --http-listen, or let systemd grant this one"
+            }
+            _ => "choose an address of this machine with --http-listen",
+        };
+        Failure::usage(format!("{error}; {advice}"))
+    });
+    listener.with_context(|| format!("listen on {address}"))
+}
+
+fn tls(settings: &Settings) -> Result<Option<Tls>> {
+    match (&settings.http_tls_cert, &settings.http_tls_key) {
+        (Some(chain), Some(key)) => certificate::load(chain, key).map(Some),
+        (None, None) => Ok(None),
+        (Some(_), None) => Err(Failure::usage(
+            "speak HTTPS: there is a certificate and no key; give http.tls_key as well",
+        )
+        .into()),
+        (None, Some(_)) => Err(Failure::usage(
+            "speak HTTPS: there is a key and no certificate; give http.tls_cert as well",
+        )
+        .into()),
+    }
+}
+
+/// What the node is opened with.
+fn options(settings: &Settings) -> Options {
+    let mut options = Options {
+        durability: settings.durability,
+        tail_cache_bytes: settings.memory_tail.size(),
+        read_cache_bytes: settings.memory_read.size(),
+        ..Options::default()
+    };
+    let limits = &mut options.limits;
+    limits.segment_bytes = settings.journal_segment.0;
+    limits.resident_entries = settings.memory_entries as usize;
+    let grace = settings.restart_grace.as_micros();
+    limits.restart_grace_us = u64::try_from(grace).unwrap_or(u64::MAX);
+    options
+}
+
+fn durability(durability: Durability) -> &'static str {
+    match durability {
+        Durability::Always => "always",
+        Durability::Interval(_) => "interval",
+        Durability::None => "none",
+    }
+}
+
+/// What an operator should know.
+fn warnings(settings: &Settings, tls: &Option<Tls>, open: bool) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let beyond = !settings.http_listen.ip().is_loopback();
+    if open && beyond {
+        warnings.push("there are no users: whoever reaches the port may do everything".to_owned());
+    }
+    if !open && beyond && tls.is_none() {
+        warnings.push("passwords and tokens cross the network in the clear: no TLS".to_owned());
+    }
+    if let Some(warning) = tls.as_ref().and_then(|tls| tls.warning.clone()) {
+        warnings.push(warning);
+    }
+    match settings.durability {
+        Durability::Always => {}
+        Durability::Interval(micros) => {
+            let ms = Duration::from_micros(micros).as_millis();
+            warnings.push(format!("power loss may cost the last {ms} ms of confirmed changes"));
+        }
+        Durability::None => {
+            warnings.push("power loss may cost confirmed changes, without a bound".to_owned());
+        }
+    }
+    warnings
+}
+
+/// A path as it helps people: whole.
+fn whole(path: &Path) -> String {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).display().to_string()
+}

@@ -1,0 +1,68 @@
+//! What the server says when it is ready: where its doors are, and three lines to paste.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Instant;
+
+use anyhow::Result;
+use serde_json::json;
+
+use super::whole;
+use crate::print;
+use crate::settings::Settings;
+
+/// Where the client looks if it is not told.
+const USUAL: &str = "http://127.0.0.1:7070";
+
+/// What there is to say.
+pub struct Greeting<'a> {
+    /// What the server runs with.
+    pub settings: &'a Settings,
+    /// Where the HTTP door listens.
+    pub http: SocketAddr,
+    /// It speaks HTTPS.
+    pub secure: bool,
+    /// When the process began.
+    pub began: Instant,
+}
+
+impl Greeting<'_> {
+    /// Says it.
+    pub fn print(&self, json: bool) -> Result<()> {
+        let url = self.url();
+        let ms = self.began.elapsed().as_millis();
+        let data = whole(&self.settings.data_dir);
+        tracing::info!(%url, data, ms, "ready");
+        let value = json!({ "ready": true, "http": url, "data_dir": data, "ms": ms });
+        print::either(json, &value, || self.text(&url, &data, ms))
+    }
+
+    /// An address that can be connected to from this machine.
+    fn url(&self) -> String {
+        let mut address = self.http;
+        match address.ip() {
+            IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+            IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+            _ => {}
+        }
+        let scheme = if self.secure { "https" } else { "http" };
+        format!("{scheme}://{address}")
+    }
+
+    fn text(&self, url: &str, data: &str, ms: u128) -> String {
+        let program = std::env::args().next().unwrap_or_else(|| "leasehold".to_owned());
+        let on = if url == USUAL { String::new() } else { format!(" --on {url}") };
+        format!(
+            "leasehold {version}, ready after {ms} ms\n\
+             \n\
+             \x20 data   {data}\n\
+             \x20 HTTP   {url}\n\
+             \n\
+             Take a lock, send a message, get it:\n\
+             \n\
+             \x20 {program}{on} lock run nightly -- echo only one of us says this\n\
+             \x20 curl {url}/v1/queues/orders/messages -d 'order 42'\n\
+             \x20 {program}{on} queue work orders --max 1 -- cat\n",
+            version = env!("CARGO_PKG_VERSION"),
+        )
+    }
+}
