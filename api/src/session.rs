@@ -10,14 +10,17 @@ use std::time::Duration;
 
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use crate::engine::{LockEngine, OpenSession, SessionRef};
-use crate::{Error, ErrorKind, Result};
+use crate::{ErrorKind, Result};
 
 /// How long a session outlives its process.
 pub(crate) const SESSION_TTL: Duration = Duration::from_secs(10);
 /// How long after a failed sign of life the next is given.
 const RETRY: Duration = Duration::from_millis(250);
+/// A new session that is gone so soon was never there.
+const AT_ONCE: Duration = Duration::from_secs(1);
 
 pub(crate) struct SessionKeeper {
     locks: Arc<dyn LockEngine>,
@@ -70,18 +73,27 @@ impl SessionKeeper {
         }
     }
 
-    /// Runs a request in the session; if the session had ended, once more in a new one.
+    /// Runs a request in the session; if the session has ended, again in a new one. A request may
+    /// wait longer than several sessions live, such as over restarts of a server; only a new session
+    /// in which it is refused at once is not replaced.
     pub async fn run<T, F>(self: &Arc<Self>, request: impl Fn(SessionRef) -> F) -> Result<T>
     where
         F: Future<Output = Result<T>>,
     {
-        let session = self.session().await?;
-        match request(session.clone()).await {
-            Err(Error { kind: ErrorKind::NoSession, .. }) => {
-                self.ended(&session).await;
-                request(self.session().await?).await
+        let mut is_new = false;
+        loop {
+            let session = self.session().await?;
+            let asked = Instant::now();
+            match request(session.clone()).await {
+                Err(error)
+                    if error.kind == ErrorKind::NoSession
+                        && !(is_new && asked.elapsed() < AT_ONCE) =>
+                {
+                    self.ended(&session).await;
+                    is_new = true;
+                }
+                result => return result,
             }
-            result => result,
         }
     }
 

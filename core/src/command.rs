@@ -250,6 +250,9 @@ pub enum Verdict {
     },
     /// Never again: to the dead letters, or dropped when the queue has none.
     Reject,
+    /// Not begun, nobody has looked at it: again at once, in its old place, and the delivery does
+    /// not count. For messages that were fetched ahead of their use.
+    Return,
 }
 
 /// Takes messages as they come.

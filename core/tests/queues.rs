@@ -522,6 +522,28 @@ fn the_dead_are_counted_and_do_not_go_round_for_ever() {
 }
 
 #[test]
+fn what_was_fetched_ahead_goes_back_uncounted() {
+    let mut b = Bench::new();
+    let x = b.session();
+    b.queue("dead", plain());
+    b.queue("q", QueueConfig { deliveries_max: Some(1), dead_letter: dead_to("dead"), ..plain() });
+    for body in ["1", "2"] {
+        b.put("q", body);
+    }
+    b.consume(x, "q", 1);
+    for _ in 0..3 {
+        let got = b.one();
+        assert_eq!((got.body.as_str(), got.attempt), ("1", 1), "in its old place, as if untouched");
+        assert_eq!(b.settle(x, got.receipt, Verdict::Return), Ok(Outcome::Settled(1)));
+    }
+    assert_eq!((b.view("q").totals.dead, b.ready("dead")), (0, 0));
+    let got = b.one();
+    assert_eq!(b.settle(x, got.receipt, Verdict::Nack { delay_us: 0 }), Ok(Outcome::Settled(1)));
+    assert_eq!(b.view("q").totals.dead, 1, "a failure still counts");
+    b.done();
+}
+
+#[test]
 fn an_expired_message_dies_at_the_head_with_or_without_a_consumer() {
     let mut b = Bench::new();
     let x = b.session();

@@ -185,11 +185,11 @@ impl Client {
         self.inbox.send(commands)
     }
 
-    /// Sends one command unless the inbox is full.
+    /// Sends one command unless the inbox is full, and never waits. What was not sent comes back.
     ///
     /// # Errors
     /// `Overloaded` when it is full, `Stopped` when the node has stopped.
-    pub fn try_send(&self, command: Command) -> Result<(), NodeError> {
+    pub fn try_send(&self, command: Command) -> Result<(), (Command, NodeError)> {
         self.inbox.try_send(command)
     }
 

@@ -114,13 +114,25 @@ impl Inbox {
         Ok(())
     }
 
-    pub fn try_send(&self, command: Command) -> Result<(), NodeError> {
-        let state = self.lock();
-        if state.commands.len() >= self.commands_max || state.bytes >= self.bytes_max {
-            return Err(NodeError::Overloaded);
+    /// Sends one command if there is room, or gives it back. Never waits, so that threads which must
+    /// not sleep can send.
+    pub fn try_send(&self, command: Command) -> Result<(), (Command, NodeError)> {
+        let mut state = self.lock();
+        if let Some(why) = &state.stopped {
+            let why = why.clone();
+            return Err((command, NodeError::Stopped(why)));
         }
+        if state.commands.len() >= self.commands_max || state.bytes >= self.bytes_max {
+            return Err((command, NodeError::Overloaded));
+        }
+        state.bytes += weight(&command);
+        state.commands.push(command);
+        let wake = std::mem::take(&mut state.sleeping);
         drop(state);
-        self.send([command])
+        if wake {
+            self.work.notify_one();
+        }
+        Ok(())
     }
 
     /// Takes all commands, sleeping up to `idle` while there are none. False when it is closing

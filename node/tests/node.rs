@@ -192,8 +192,8 @@ fn a_full_inbox_is_said_to_be_full() {
         let command = Command { ticket, session: user.session, request: None, op };
         match user.client.try_send(command) {
             Ok(()) => accepted += 1,
-            Err(NodeError::Overloaded) => overloaded += 1,
-            Err(other) => panic!("{other}"),
+            Err((_, NodeError::Overloaded)) => overloaded += 1,
+            Err((_, other)) => panic!("{other}"),
         }
         assert!(accepted < 100_000, "the inbox is never full");
     }
@@ -237,7 +237,7 @@ fn clients_that_wait_are_told_that_it_closed() {
     let op = Op::KeepAlive;
     let command = Command { ticket, session: holder.session, request: None, op };
     let told = holder.client.try_send(command);
-    assert!(matches!(told, Err(NodeError::Stopped(_))), "{told:?}");
+    assert!(matches!(told, Err((_, NodeError::Stopped(_)))), "{told:?}");
     drop(holder);
 }
 

@@ -4,7 +4,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::settings::Given;
-use crate::{bench, config, journal, lock, queue, user};
+use crate::{bench, config, demo, journal, lock, queue, user};
 
 /// Locks and queues for teams that run many processes.
 #[derive(Debug, Parser)]
@@ -51,6 +51,11 @@ pub struct Global {
 pub enum Command {
     /// Run the server
     Serve(Box<Given>),
+    /// A flash sale with crashes, and books that balance
+    Demo(demo::DemoOptions),
+    /// A process of the demo
+    #[command(hide = true)]
+    DemoWorker(demo::WorkerOptions),
     /// Run a command under a lock; look at locks, and take them away
     #[command(subcommand)]
     Lock(lock::LockCommand),
@@ -60,6 +65,8 @@ pub enum Command {
     /// Read a journal that no server has open
     #[command(subcommand)]
     Journal(journal::JournalCommand),
+    /// Ask whether a server answers
+    Ping,
     /// Measure a server for a few seconds
     Bench(bench::BenchArgs),
     /// Look after the users of a server

@@ -1,7 +1,7 @@
 //! Opening what `--on` names, with credentials put into the URL where the client looks for them.
 
 use anyhow::{Context, Result};
-use leasehold::Leasehold;
+use leasehold::{ErrorKind, Leasehold};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::cli::Global;
@@ -12,11 +12,22 @@ const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_'
 
 /// Opens the engine, under a label that others see.
 pub async fn open(global: &Global, label: Option<String>) -> Result<Leasehold> {
-    let handle = leasehold::connect(&url(global)?).await?;
+    let handle = leasehold::connect(&url(global)?).await.map_err(|mut error| {
+        if error.kind == ErrorKind::Unavailable && is_web(&global.on) {
+            error
+                .wrong
+                .push_str("; start a server with `leasehold serve`, or name another with --on URL");
+        }
+        error
+    })?;
     Ok(match label {
         Some(label) => handle.with_label(label),
         None => handle,
     })
+}
+
+fn is_web(url: &str) -> bool {
+    url.starts_with("http://") || url.starts_with("https://")
 }
 
 /// The URL with the credentials in it.
@@ -43,20 +54,14 @@ fn url(global: &Global) -> Result<String> {
     Ok(format!("{scheme}{credentials}@{rest}"))
 }
 
-/// Lets a command that is started find the same engine. The environment's own credentials it has
-/// anyway; those of the command line are put there.
-pub fn pass_on(global: &Global, command: &mut tokio::process::Command) {
-    command.env("LEASEHOLD_URL", &global.on);
-    let credentials = [
-        ("LEASEHOLD_USER", &global.user),
-        ("LEASEHOLD_PASSWORD", &global.password),
-        ("LEASEHOLD_BEARER_TOKEN", &global.token),
-    ];
-    for (name, value) in credentials {
-        if let Some(value) = value {
-            command.env(name, value);
-        }
+/// Lets a command that is started find the same engine, by one variable with the credentials in
+/// it: programs that use the library look at the URL, not at what this command line takes.
+pub fn pass_on(global: &Global, command: &mut tokio::process::Command) -> Result<()> {
+    command.env("LEASEHOLD_URL", url(global)?);
+    for variable in ["LEASEHOLD_USER", "LEASEHOLD_PASSWORD", "LEASEHOLD_BEARER_TOKEN"] {
+        command.env_remove(variable);
     }
+    Ok(())
 }
 
 /// A URL fit to be shown.

@@ -11,7 +11,7 @@ use clap::{Args, Subcommand};
 
 use crate::cli::Global;
 pub use run::RunArgs;
-pub use watch::{is_watcher, watch};
+pub use watch::{duty, watch};
 
 /// What can be done with locks.
 #[derive(Debug, Subcommand)]

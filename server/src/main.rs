@@ -7,10 +7,12 @@ mod bench;
 mod cli;
 mod config;
 mod connect;
+mod demo;
 mod failure;
 mod group;
 mod journal;
 mod lock;
+mod ping;
 mod print;
 mod queue;
 mod serve;
@@ -34,8 +36,8 @@ fn main() -> ExitCode {
     tokio_rustls::rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
     // No command of the command line: nobody is meant to call it, and it must not fail for what
     // the environment says about other commands.
-    if let Some(grace_ms) = lock::is_watcher(std::env::args()) {
-        return lock::watch(grace_ms).unwrap_or_else(|error| failure::report(&error, false));
+    if let Some(duty) = lock::duty(std::env::args_os()) {
+        return lock::watch(&duty).unwrap_or_else(|error| failure::report(&error, false));
     }
     let cli = Cli::parse();
     let json = cli.global.json;
@@ -52,6 +54,11 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Lock(command) => one_thread()?.block_on(lock::run(command, &global)),
         Command::Queue(command) => one_thread()?.block_on(queue::run(command, &global)),
         Command::Bench(arguments) => threads()?.block_on(bench::run(arguments, &global)),
+        Command::Demo(options) => threads()?.block_on(demo::run(options, global.json)),
+        Command::DemoWorker(options) => {
+            one_thread()?.block_on(demo::worker(options)).map(|()| ExitCode::SUCCESS)
+        }
+        Command::Ping => one_thread()?.block_on(ping::run(&global)),
         Command::Journal(command) => journal::run(command, global.json),
         Command::User(command) => user::run(command, global.json),
         Command::Config(arguments) => config::run(*arguments, global.json),

@@ -94,6 +94,28 @@ fn certificates_that_cannot_serve_are_refused() {
 }
 
 #[test]
+fn users_come_in_over_https() {
+    let here = directory();
+    let own = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("a pair");
+    std::fs::write(here.path().join("a.pem"), own.cert.pem()).expect("it is writable");
+    std::fs::write(here.path().join("k.pem"), own.signing_key.serialize_pem()).expect("writable");
+    let text = done(here.path(), &["--json", "user", "add", "bot", "--with-token"]);
+    let added: serde_json::Value = serde_json::from_str(&text).expect("it prints JSON");
+    let token = added["token"].as_str().expect("it has a token");
+    let both = ["--http-tls-cert", "a.pem", "--http-tls-key", "k.pem"];
+    let (_server, url) = serve(here.path(), &both);
+    assert!(url.starts_with("https://"), "{url}");
+    let on = format!("{url}?ca=a.pem");
+    // The command under the lock comes in as well, although it has a token of another kind.
+    let inner = [env!("CARGO_BIN_EXE_leasehold"), "lock", "run", "b", "--", "true"];
+    let outer = ["--on", &on, "--token", token, "lock", "run", "a", "--"];
+    done(here.path(), &[&outer[..], &inner].concat());
+    let text = refused(here.path(), &["--on", &on, "lock", "run", "a", "--", "true"], 1);
+    assert!(text.contains("run under lock a"), "{text}");
+    done(here.path(), &["--on", &on, "ping"]);
+}
+
+#[test]
 fn a_server_ends_in_peace_and_keeps_its_secret() {
     let here = directory();
     let secret = here.path().join("leasehold-data/door-secret");
@@ -115,7 +137,7 @@ fn completions_know_the_commands() {
     let here = directory();
     for shell in ["bash", "zsh", "fish"] {
         let script = done(here.path(), &["completions", shell]);
-        assert!(script.contains("redrive") && script.contains("--at-least"), "{shell}");
+        assert!(script.contains("redrive") && script.contains("at-least"), "{shell}");
         assert!(!script.contains("lock-watch"), "{shell}");
     }
 }

@@ -136,6 +136,10 @@ impl Step<'_> {
             Verdict::Reject => {
                 self.die(queue, lane, at, flight.entry.clone(), DeathReason::Rejected);
             }
+            Verdict::Return => {
+                let side = &mut self.v.queues[queue as usize].lanes[usize::from(lane)];
+                side.returned.insert(at, flight.entry.clone());
+            }
         }
         self.landed(&flight);
     }

@@ -663,7 +663,8 @@ fn credit(world: &mut World, dice: Dice) {
 fn verdict(dice: u8) -> Verdict {
     match dice % 8 {
         0..=3 => Verdict::Ack,
-        4 | 5 => Verdict::Nack { delay_us: 0 },
+        4 => Verdict::Nack { delay_us: 0 },
+        5 => Verdict::Return,
         6 => Verdict::Nack { delay_us: Time::from(dice) * 3 * MS + MS },
         _ => Verdict::Reject,
     }

@@ -73,6 +73,8 @@ pub struct Model {
     pub failures: BTreeMap<(Life, MessageId), u32>,
     /// Copies that were delivered since they came to their queue.
     pub delivered: BTreeSet<(Life, MessageId)>,
+    /// What was given back by somebody who had not looked at it.
+    unseen: BTreeSet<(Life, MessageId)>,
     /// Copies that were there at the last restart.
     pub old: BTreeSet<(Life, MessageId)>,
     /// The position of the newest first delivery of each lane, messages with keys left out.
@@ -226,6 +228,8 @@ impl Model {
             Verdict::Ack => self.story.acked.push(copy),
             Verdict::Reject => self.story.rejected.push(copy),
             Verdict::Nack { .. } => *self.failures.entry(copy).or_default() += 1,
+            // Nobody looked at it, so the next delivery may call itself the first, out of order.
+            Verdict::Return => drop(self.unseen.insert(copy)),
         }
     }
 
@@ -281,6 +285,9 @@ impl Model {
         }
         let failures = self.failures.get(copy).copied().unwrap_or(0);
         assert_eq!(delivery.attempt, failures + 1, "attempts of {copy:?}");
+        if self.unseen.contains(copy) {
+            return;
+        }
         if self.delivered.contains(copy) {
             assert!(delivery.redelivered, "{copy:?} was delivered before and does not say so");
         } else {
@@ -300,7 +307,10 @@ impl Model {
                 copy.life == *life && copy.entry.key == entry.key && ahead
             });
             assert!(earlier.is_none(), "an earlier message of the key waits: {earlier:?}");
-        } else if !self.delivered.contains(&(life.clone(), *message)) {
+            return;
+        }
+        let copy = (life.clone(), *message);
+        if !self.delivered.contains(&copy) && !self.unseen.contains(&copy) {
             let reached = self.reached.entry((life.clone(), *lane)).or_default();
             assert!(at + 1 > *reached, "first deliveries of a lane are in order");
             *reached = at + 1;

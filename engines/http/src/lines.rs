@@ -22,7 +22,7 @@ use crate::line::{Cause, HangUp, Line};
 use crate::place::Place;
 
 /// Free connections that are kept.
-const FREE_MAX: usize = 64;
+const FREE_MAX: usize = 256;
 /// How long a free connection is kept: less than servers and proxies keep them.
 const FREE_FOR: Duration = Duration::from_secs(30);
 /// After hanging up, how long an answer that is under way is waited for.

@@ -75,7 +75,7 @@ impl Link {
             let (session, op) = (errand.session, errand.op.clone());
             match self.client.try_send(Command { ticket, session, request: None, op }) {
                 Ok(()) => table.sent(&errand, ticket),
-                Err(NodeError::Overloaded) => {
+                Err((_, NodeError::Overloaded)) => {
                     table.errands.push_front(errand);
                     if let Some(dispatcher) = table.dispatcher.take() {
                         dispatcher.wake();
@@ -219,15 +219,18 @@ impl Link {
     /// Sends a command as soon as there is room; `sent` says whether the node may have it.
     async fn send(&self, command: Command, sent: &mut bool) -> Result<(), Fault> {
         let mut pause = Pause::new();
+        let mut command = command;
         loop {
-            // The client keeps what it has no room for, so this is a copy.
-            match self.client.try_send(command.clone()) {
+            command = match self.client.try_send(command) {
                 Ok(()) => {
                     *sent = true;
                     return Ok(());
                 }
-                Err(NodeError::Overloaded) => tokio::time::sleep(pause.next()).await,
-                Err(error) => {
+                Err((command, NodeError::Overloaded)) => {
+                    tokio::time::sleep(pause.next()).await;
+                    command
+                }
+                Err((_, error)) => {
                     let error = self.ended(&error).with_retry(Retry::Later);
                     return Err(Fault::Gone(Arc::new(error)));
                 }

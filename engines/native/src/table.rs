@@ -230,7 +230,7 @@ impl Table {
 
     /// Gives a message back that nobody took.
     pub fn give_back(&mut self, session: SessionId, receipt: Receipt) {
-        self.errand(session, Op::Settle(receipt, Verdict::Nack { delay_us: 0 }));
+        self.errand(session, Op::Settle(receipt, Verdict::Return));
     }
 
     /// A call was dropped before its answer was read.

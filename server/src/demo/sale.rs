@@ -20,7 +20,7 @@ use super::books::{self, Book, Expected};
 use super::desk::QUEUES;
 use super::figures::{Figures, LockTraffic};
 use super::ledger::{self, Fact, Ledger, SHOP, Step, Tail, Why, now_us};
-use super::night::NIGHT;
+use super::night::{self, NIGHT, REPORTED};
 use super::plan::{Dice, Plan};
 use super::processes::{Crew, Server};
 use super::shop::Shop;
@@ -140,8 +140,8 @@ impl Sale {
     /// Runs the sale and balances its books.
     pub async fn run(mut self) -> Result<Outcome> {
         let (room, rooms) = watch::channel(0);
-        let mut orders = tokio::spawn(self.shop.clone().take_orders(rooms));
-        let service = tokio::spawn(self.shop.clone().answer_for_the_dead());
+        let mut orders = Some(tokio::spawn(self.shop.clone().take_orders(rooms)));
+        let mut service = Some(tokio::spawn(self.shop.clone().answer_for_the_dead()));
         let limit = Duration::from_secs(self.options.seconds_limit);
         let began = Instant::now();
         let mut quiet = 0;
@@ -151,12 +151,11 @@ impl Sale {
             self.look(&room).await?;
             self.strike().await?;
             self.screen.draw(&self.progress);
-            fail_with(&mut orders).await?;
-            if service.is_finished() {
-                service.await??;
+            if has_ended(&mut service).await? {
                 bail!("nobody answers for the dead letters");
             }
-            quiet = if orders.is_finished() && self.is_quiet() { quiet + 1 } else { 0 };
+            let placed = has_ended(&mut orders).await?;
+            quiet = if placed && self.is_quiet() { quiet + 1 } else { 0 };
             if began.elapsed() > limit {
                 self.failures.push(format!("not done within {} s", limit.as_secs()));
                 break;
@@ -164,8 +163,7 @@ impl Sale {
         }
         let word = accounts::ask(&self.shop.at, self.options.articles).await?;
         self.locks.add(&self.server.totals().await.unwrap_or_default());
-        orders.abort();
-        service.abort();
+        [orders, service].iter().flatten().for_each(JoinHandle::abort);
         self.crew.dismiss().await?;
         self.shop.at.close().await.ok();
         self.server.stop().await?;
@@ -214,7 +212,9 @@ impl Sale {
             open += *depth;
         }
         let open = u32::try_from(open).unwrap_or(u32::MAX);
-        room.send(self.options.backlog.saturating_sub(open)).ok();
+        // A small sale in one gulp would be over before anything could go wrong.
+        let most = self.options.backlog.min(self.options.orders / 8);
+        room.send(most.saturating_sub(open)).ok();
         self.progress.workers = self.crew.numbers().count();
         self.progress.frozen = self.asleep.len();
         Ok(())
@@ -242,16 +242,28 @@ impl Sale {
         // counts answers, and those of the killed are missing.
         let over = self.progress.placed >= self.options.orders && self.progress.depths == [0; 5];
         let decided = if over { u32::MAX } else { self.progress.handled() };
-        if self.misfortunes.nights.pop_front_if(|at| *at <= decided).is_some() {
-            let night = NIGHTS - self.misfortunes.nights.len() as u32;
-            self.shop.at.register(NIGHT).write(night.to_string()).await?;
-            self.screen.say(&format!("night {night} falls"));
-        }
+        self.let_night_fall(decided).await?;
         if self.misfortunes.restart.take_if(|at| *at <= decided).is_some() {
             self.restart_server().await?;
         }
         if self.misfortunes.kills.pop_front_if(|at| *at <= decided).is_some() {
             self.kill_worker().await?;
+        }
+        Ok(())
+    }
+
+    /// Lets the next night fall when it is due and the one before has its report.
+    async fn let_night_fall(&mut self, decided: u32) -> Result<()> {
+        let m = &mut self.misfortunes;
+        if m.nights.front().is_none_or(|at| *at > decided) {
+            return Ok(());
+        }
+        let reported = night::number(&self.shop.at.register(REPORTED)).await?.0;
+        let tonight = NIGHTS + 1 - m.nights.len() as u32;
+        if reported + 1 == tonight {
+            m.nights.pop_front();
+            self.shop.at.register(NIGHT).write(tonight.to_string()).await?;
+            self.screen.say(&format!("night {tonight} falls"));
         }
         Ok(())
     }
@@ -328,16 +340,12 @@ fn count(progress: &mut Progress, fact: Fact) {
     }
 }
 
-/// Passes on the failure of a task that has ended.
-async fn fail_with(task: &mut JoinHandle<Result<()>>) -> Result<()> {
-    use futures_util::FutureExt;
-    match task.is_finished() {
-        true => match task.now_or_never() {
-            Some(ended) => ended?,
-            None => Ok(()),
-        },
-        false => Ok(()),
+/// Whether a task has ended; passes on its failure.
+async fn has_ended(task: &mut Option<JoinHandle<Result<()>>>) -> Result<bool> {
+    if let Some(ended) = task.take_if(|task| task.is_finished()) {
+        ended.await??;
     }
+    Ok(task.is_none())
 }
 
 /// Balances the books of a sale from what is in its directory.

@@ -15,7 +15,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::Args;
 use leasehold::engine::Ending;
-use leasehold::{Error, ErrorKind, Leasehold, Lock, LockGuard};
+use leasehold::{Error, ErrorKind, Leasehold, Lock, LockGuard, Retry};
 use rustix::process::Signal;
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -34,6 +34,8 @@ const AHEAD: Duration = Duration::from_millis(50);
 const FAREWELL: Duration = Duration::from_secs(2);
 /// After so long a wait a person at a terminal is told for whom.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// How long one look at the lock lasts; nothing is missed between two.
+const WATCH: Duration = Duration::from_secs(60);
 /// How long after an engine went away while we waited it is asked again.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -60,7 +62,8 @@ pub struct RunArgs {
     #[arg(long, conflicts_with_all = ["permits", "of"])]
     shared: bool,
     /// Take so many permits of a semaphore
-    #[arg(long, value_name = "N", requires = "of", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", requires = "of")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..))]
     permits: Option<u32>,
     /// How many permits the semaphore has
     #[arg(long, value_name = "M", value_parser = clap::value_parser!(u32).range(1..))]
@@ -110,7 +113,7 @@ pub async fn run(arguments: RunArgs, global: &Global) -> Result<ExitCode> {
         }
     };
     let since = Instant::now();
-    let code = supervise(&arguments, &guard, signals, global).await;
+    let code = supervise(&arguments, &guard, signals, &handle, global).await;
     let stays = arguments.at_least.saturating_sub(since.elapsed());
     let farewell = async {
         match stays {
@@ -236,9 +239,10 @@ async fn supervise(
     arguments: &RunArgs,
     guard: &LockGuard,
     mut signals: Signals,
+    handle: &Leasehold,
     global: &Global,
 ) -> Result<ExitCode> {
-    let mut watcher = Watcher::start(arguments.grace)?;
+    let mut watcher = Watcher::start(&arguments.name, arguments.grace)?;
     tell_deadline(&mut watcher, guard);
     let (mut child, group) = match start(arguments, guard, global) {
         Ok(started) => started,
@@ -250,6 +254,7 @@ async fn supervise(
     watcher.tell(Word::Group(group.number())).ok();
     let mut running = Running { arguments, guard, group, watcher, stop: None, kill_at: None };
     let mut lost = std::pin::pin!(guard.lost());
+    let mut revoked = std::pin::pin!(revoked(handle, &arguments.name, guard.token()));
     let mut ended = false;
     let status = loop {
         let wake = running.look();
@@ -258,6 +263,10 @@ async fn supervise(
             ending = &mut lost, if !ended => {
                 ended = true;
                 running.lose(ending);
+            }
+            () = &mut revoked, if !ended => {
+                ended = true;
+                running.lose(Ending::Revoked);
             }
             status = child.wait() => break status.context("wait for the command")?,
             signal = signals.next() => running.pass_on(signal),
@@ -272,6 +281,24 @@ async fn supervise(
     })
 }
 
+/// Resolves when somebody took the lock away. The guard of an engine that does not tell learns it
+/// at its next renewal, which is late when another holds the lock already.
+async fn revoked(handle: &Leasehold, name: &str, token: u64) {
+    let Some(locks) = &handle.engine().locks else { return std::future::pending().await };
+    let mut newest = Some(token);
+    loop {
+        match locks.watch(name, newest, WATCH).await {
+            Ok(view) => newest = view.holders.first().map(|holder| holder.token),
+            Err(error) if error.retry == Retry::Never => return std::future::pending().await,
+            Err(_) => sleep(RETRY).await,
+        }
+        // The newest token of a lock that is shared may be another sharer's.
+        if newest != Some(token) && matches!(locks.check(name, token).await, Ok(false)) {
+            return;
+        }
+    }
+}
+
 /// Starts the command as the first of its group.
 fn start(arguments: &RunArgs, guard: &LockGuard, global: &Global) -> Result<(Child, Group)> {
     let program = &arguments.command[0];
@@ -279,7 +306,7 @@ fn start(arguments: &RunArgs, guard: &LockGuard, global: &Global) -> Result<(Chi
     command.args(&arguments.command[1..]).process_group(0);
     command.env("LEASEHOLD_LOCK", &arguments.name);
     command.env("LEASEHOLD_TOKEN", guard.token().to_string());
-    connect::pass_on(global, &mut command);
+    connect::pass_on(global, &mut command)?;
     if std::io::stdin().is_terminal() {
         // A background group that reads from the terminal is stopped by the kernel, for good.
         command.stdin(Stdio::null());

@@ -13,6 +13,7 @@
 //! command and the line that names its group: a supervisor killed within those microseconds leaves
 //! the command running.
 
+use std::ffi::OsString;
 use std::io::{Read, Write};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -67,19 +68,27 @@ pub fn monotonic() -> u64 {
     seconds * 1_000_000_000 + u64::try_from(now.tv_nsec).unwrap_or(0)
 }
 
-/// The grace, if this process was started as the helper.
-pub fn is_watcher(mut arguments: impl Iterator<Item = String>) -> Option<u64> {
-    let (name, grace) = (arguments.nth(1)?, arguments.next()?);
-    grace.parse().ok().filter(|_| name == NAME)
+/// What a helper is told when it is started.
+pub struct Duty {
+    lock: String,
+    grace: Duration,
+}
+
+/// The duty of this process, if it was started as the helper.
+pub fn duty(mut arguments: impl Iterator<Item = OsString>) -> Option<Duty> {
+    arguments.nth(1).filter(|name| name == NAME)?;
+    let grace = arguments.next()?.to_str()?.parse().ok()?;
+    let lock = arguments.next()?.into_string().ok()?;
+    Some(Duty { lock, grace: Duration::from_millis(grace) })
 }
 
 /// The helper's life.
-pub fn watch(grace_ms: u64) -> Result<ExitCode> {
+pub fn watch(duty: &Duty) -> Result<ExitCode> {
     // Out of the terminal's reach: Ctrl-C and Ctrl-Z are for the supervisor and the command.
     rustix::process::setsid().context("leave the session")?;
     let mut out = std::io::stdout();
     out.write_all(READY.as_bytes()).and_then(|()| out.flush()).context("say that it is ready")?;
-    let mut watched = Watched { group: None, until: None };
+    let mut watched = Watched { duty, group: None, until: None };
     let mut unread = String::new();
     loop {
         match heard(watched.until, &mut unread)? {
@@ -88,7 +97,7 @@ pub fn watch(grace_ms: u64) -> Result<ExitCode> {
                 return Ok(ExitCode::SUCCESS);
             }
             Heard::Silence => {
-                watched.stop(Duration::from_millis(grace_ms));
+                watched.stop();
                 return Ok(ExitCode::SUCCESS);
             }
             Heard::Text => {}
@@ -137,36 +146,38 @@ fn heard(until: Option<u64>, unread: &mut String) -> Result<Heard> {
     }
 }
 
-struct Watched {
+struct Watched<'a> {
+    duty: &'a Duty,
     group: Option<Group>,
     until: Option<u64>,
 }
 
-impl Watched {
+impl Watched<'_> {
     fn kill(&self) {
         if let Some(group) = self.group {
             group.kill();
-            say("the lock could not be renewed while `leasehold lock run` stood still");
+            self.say("not renewed, as `leasehold lock run` stood still");
         }
     }
 
-    fn stop(&self, grace: Duration) {
+    fn stop(&self) {
         let Some(group) = self.group else { return };
         group.signal(Signal::TERM);
-        let grace = monotonic() + u64::try_from(grace.as_nanos()).unwrap_or(u64::MAX);
+        let grace = u64::try_from(self.duty.grace.as_nanos()).unwrap_or(u64::MAX);
+        let grace = monotonic().saturating_add(grace);
         let until = self.until.map_or(grace, |until| until.min(grace));
         while !group.is_gone() && monotonic() < until {
             std::thread::sleep(LOOK);
         }
         group.kill();
-        say("`leasehold lock run` died");
+        self.say("`leasehold lock run` died");
     }
-}
 
-fn say(why: &str) {
-    // Whoever read stderr may be gone with the supervisor.
-    let mut err = std::io::stderr();
-    writeln!(err, "leasehold: {why}; the command was stopped").ok();
+    fn say(&self, why: &str) {
+        // Whoever read stderr may be gone with the supervisor.
+        let lock = &self.duty.lock;
+        writeln!(std::io::stderr(), "leasehold: lock {lock}: {why}; the command was stopped").ok();
+    }
 }
 
 /// A helper as the supervisor holds it. Dropping it without a farewell counts as the
@@ -178,11 +189,12 @@ pub struct Watcher {
 
 impl Watcher {
     /// Starts the helper and waits until it is ready.
-    pub fn start(grace: Duration) -> Result<Self> {
+    pub fn start(lock: &str, grace: Duration) -> Result<Self> {
         let program = std::env::current_exe().context("find the program of this process")?;
         let mut process = std::process::Command::new(program)
             .arg(NAME)
             .arg(grace.as_millis().to_string())
+            .arg(lock)
             .stdin(std::process::Stdio::piped())
             .stdout(std::process::Stdio::piped())
             .spawn()

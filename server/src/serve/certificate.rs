@@ -75,3 +75,48 @@ fn judge(certificate: &[u8], now: SystemTime) -> Result<Option<String>, String> 
     let warning = format!("the certificate ends in {}; renew it", span::show(left));
     Ok((left < SOON).then_some(warning))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY: Duration = Duration::from_secs(86_400);
+
+    /// A certificate from the first day of 2030 to the first of 2031.
+    fn certificate() -> (String, String) {
+        let mut params =
+            rcgen::CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
+        params.not_before = rcgen::date_time_ymd(2030, 1, 1);
+        params.not_after = rcgen::date_time_ymd(2031, 1, 1);
+        let key = rcgen::KeyPair::generate().expect("a key");
+        (params.self_signed(&key).expect("a certificate").pem(), key.serialize_pem())
+    }
+
+    #[test]
+    fn a_certificate_is_judged_by_its_days() {
+        let (pem, _) = certificate();
+        let der = CertificateDer::from_pem_slice(pem.as_bytes()).expect("it is PEM");
+        let begin = UNIX_EPOCH + DAY * 21_915;
+        let judge = |at| judge(&der, at);
+        assert!(judge(begin - DAY).expect_err("too early").contains("it begins on"));
+        assert_eq!(judge(begin + DAY), Ok(None));
+        let warning = judge(begin + DAY * 360).expect("it is valid").expect("it ends soon");
+        assert!(warning.contains("the certificate ends in 5d"), "{warning}");
+        assert!(judge(begin + DAY * 366).expect_err("too late").contains("it ended on"));
+    }
+
+    #[test]
+    fn a_chain_and_a_foreign_key_are_refused() {
+        tokio_rustls::rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
+        let here = tempfile::tempdir().expect("a directory");
+        let key = rcgen::KeyPair::generate().expect("a key");
+        let own = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a pair");
+        let (chain, other) = (here.path().join("chain.pem"), here.path().join("key.pem"));
+        std::fs::write(&chain, own.cert.pem()).expect("it is writable");
+        std::fs::write(&other, own.signing_key.serialize_pem()).expect("it is writable");
+        assert!(load(&chain, &other).expect("they belong together").warning.is_none());
+        std::fs::write(&other, key.serialize_pem()).expect("it is writable");
+        let error = load(&chain, &other).map(|_| ()).expect_err("they do not");
+        assert!(format!("{error:#}").contains("belong to the certificate?"), "{error:#}");
+    }
+}

@@ -49,7 +49,8 @@ impl Greeting<'_> {
     }
 
     fn text(&self, url: &str, data: &str, ms: u128) -> String {
-        let program = std::env::args().next().unwrap_or_else(|| "leasehold".to_owned());
+        let program = std::env::args_os().next().unwrap_or_else(|| "leasehold".into());
+        let program = program.display();
         let on = if url == USUAL { String::new() } else { format!(" --on {url}") };
         format!(
             "leasehold {version}, ready after {ms} ms\n\

@@ -203,6 +203,22 @@ mod tests {
     }
 
     #[test]
+    fn the_example_has_every_setting_with_its_default() {
+        let text = include_str!("../../../packaging/leasehold.toml");
+        // Settings without a default are commented out, and so are users.
+        let file = ConfigFile::parse(text).expect("it is right");
+        let mut found: Vec<_> =
+            file.values.iter().map(|(s, text, _)| (s.key, text.replace('_', ""))).collect();
+        found.sort_unstable();
+        let defaults = TABLE.iter().filter(|setting| !setting.default.is_empty());
+        let mut wanted: Vec<_> = defaults.map(|s| (s.key, s.default.replace('_', ""))).collect();
+        wanted.sort_unstable();
+        assert_eq!(found, wanted);
+        let last = |key: &'static str| key.rsplit('.').next().unwrap_or(key);
+        assert!(TABLE.iter().all(|s| text.contains(&format!("{} = ", last(s.key)))));
+    }
+
+    #[test]
     fn an_unknown_key_is_named_with_its_line_and_the_nearest_known() {
         let wrong = |text: &str| ConfigFile::parse(text).map(|_| ()).expect_err("it is wrong");
         let error = wrong("data_dir = 'd'\n[http]\nlisten_on = 'x'\n");

@@ -11,7 +11,7 @@ const OPENING: &str = "\
 
 Every setting of `leasehold serve` can be given as a flag, as an environment variable or in a TOML
 file; a flag wins over the environment, and the environment over the file. The file is
-`./leasehold.toml` if it is there, or what `--config FILE` (`LEASEHOLD_CONFIG`) names. A key that
+`leasehold.toml` of the working directory if it is there, or what `--config FILE` (`LEASEHOLD_CONFIG`) names. A key that
 does not exist is an error. `leasehold config` shows what is in force and where it came from.
 
 ";
@@ -39,6 +39,8 @@ pub fn markdown() -> String {
     for setting in TABLE {
         let default = match setting.default {
             "" => "–".to_owned(),
+            // Not as code: `cargo xtask tidy` would look for such a file in the repository.
+            path if path.starts_with("./") => path.to_owned(),
             default => format!("`{default}`"),
         };
         let help = setting.help.trim();

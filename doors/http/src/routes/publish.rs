@@ -225,14 +225,16 @@ async fn send(
     if !done.iter().any(missing) {
         return Ok(done);
     }
-    match &target {
-        Target::Queue(name) => {
-            queues.declare_queue(name, &QueueConfig::default()).await?;
-        }
+    let declared = match &target {
+        Target::Queue(name) => queues.declare_queue(name, &QueueConfig::default()).await.map(drop),
         Target::Exchange(name, _) => {
-            let topic = ExchangeConfig::of(ExchangeKind::Topic);
-            queues.declare_exchange(name, &topic).await?;
+            queues.declare_exchange(name, &ExchangeConfig::of(ExchangeKind::Topic)).await
         }
+    };
+    match declared {
+        // Somebody was quicker, and knows better what it should be.
+        Err(error) if error.kind == ErrorKind::Different => {}
+        other => other?,
     }
     let mut refused = done.iter().map(missing);
     spare.retain(|_| refused.next().unwrap_or(false));

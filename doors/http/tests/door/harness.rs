@@ -17,6 +17,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+use tokio_rustls::rustls::ServerConfig;
 
 /// Nothing takes longer, unless it never comes.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -79,13 +80,17 @@ pub async fn server() -> Server {
 }
 
 pub async fn server_with(config: DoorConfig) -> Server {
+    server_with_tls(config, None).await
+}
+
+pub async fn server_with_tls(config: DoorConfig, tls: Option<ServerConfig>) -> Server {
     let engine = NativeEngine::memory(Options::default()).expect("an engine");
     let door = HttpDoor::new(engine.engine(), config);
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
     let (stop, stopped) = oneshot::channel();
     let shutdown = async { drop(stopped.await) };
-    let serving = tokio::spawn(serve(listener, None, door, shutdown));
+    let serving = tokio::spawn(serve(listener, tls, door, shutdown));
     Server { address, engine, stop: Some(stop), serving }
 }
 

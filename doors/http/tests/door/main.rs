@@ -11,4 +11,5 @@ mod locks;
 mod queues;
 mod refusals;
 mod registers;
+mod tls;
 mod users;

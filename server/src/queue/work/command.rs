@@ -64,7 +64,7 @@ impl Running {
         for (name, value) in &delivery.content.headers {
             command.env(variable(name), message::header_text(value));
         }
-        connect::pass_on(&worker.global, &mut command);
+        connect::pass_on(&worker.global, &mut command)?;
         let mut child = command.spawn().map_err(|error| {
             let code = match error.kind() {
                 std::io::ErrorKind::NotFound => NOT_FOUND,

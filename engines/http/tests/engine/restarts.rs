@@ -1,0 +1,102 @@
+//! Servers that go and come back.
+
+use std::time::Duration;
+
+use leasehold_api::engine::{Acquire, HoldRef, Mode, Want};
+use leasehold_api::{QueueConfig, Wait};
+
+use crate::server::{Server, engine, handle, locks, soon, until};
+
+fn want(hold: u64, wait: Wait) -> Acquire {
+    Acquire {
+        wants: vec![Want { name: "kept".into(), mode: Mode::Exclusive }],
+        session: None,
+        hold,
+        reentrant: false,
+        ttl: Some(Duration::from_secs(600)),
+        bound: false,
+        wait,
+        lock_delay: Duration::ZERO,
+        label: None,
+        request: None,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_acquire_for_ever_outlasts_restarts() {
+    let mut server = Server::start().await;
+    let client = locks(&engine(&server.url()).await);
+    let held = client.acquire(&want(1, Wait::No)).await.expect("it is free");
+    let waits = client.clone();
+    let waiting = tokio::spawn(async move { waits.acquire(&want(2, Wait::Forever)).await });
+    for _ in 0..3 {
+        let is_waiting = async || Ok(client.inspect("kept").await?.waiting == 1);
+        until("the waiter", is_waiting).await;
+        server.restart().await;
+    }
+    until("the waiter", async || Ok(client.inspect("kept").await?.waiting == 1)).await;
+    let hold = HoldRef { name: "kept".into(), token: held.token, hold: 1, session: None };
+    client.release(&hold).await.expect("it is held still");
+    let grant = soon("the turn", waiting).await.expect("no panic").expect("it is granted");
+    assert!(grant.token > held.token);
+}
+
+/// Its session ends with each server, and it waits in a new one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_handle_that_waits_outlasts_restarts() {
+    let mut server = Server::start().await;
+    let client = locks(&engine(&server.url()).await);
+    let held = client.acquire(&want(1, Wait::No)).await.expect("it is free");
+    let lock = handle(&server.url()).await.lock("kept");
+    let waiting = tokio::spawn(async move { lock.acquire().await });
+    for _ in 0..3 {
+        until("the waiter", async || Ok(client.inspect("kept").await?.waiting == 1)).await;
+        // A session that is refused as soon as it is opened is not opened again and again.
+        tokio::time::sleep(Duration::from_millis(1100)).await;
+        server.restart().await;
+    }
+    until("the waiter", async || Ok(client.inspect("kept").await?.waiting == 1)).await;
+    let hold = HoldRef { name: "kept".into(), token: held.token, hold: 1, session: None };
+    client.release(&hold).await.expect("it is held still");
+    let guard = soon("the turn", waiting).await.expect("no panic").expect("it is granted");
+    guard.release().await.expect("it is held");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_guard_outlives_a_restart() {
+    let mut server = Server::start().await;
+    let a = handle(&server.url()).await;
+    let ttl = Duration::from_secs(3);
+    let guard = a.lock("guarded").ttl(ttl).acquire().await.expect("it is free");
+    let token = guard.token();
+    server.restart().await;
+    tokio::time::sleep(ttl + ttl / 2).await;
+    guard.check().expect("it is renewed");
+    let b = handle(&server.url()).await;
+    assert!(b.lock("guarded").try_acquire().await.expect("asked").is_none());
+    assert!(b.check("guarded", token).await.expect("asked"));
+    guard.release().await.expect("it is held");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_handle_goes_on_after_a_restart() {
+    let mut server = Server::start().await;
+    let a = handle(&server.url()).await;
+    let queue = a.queue("orders");
+    queue.declare(&QueueConfig::default()).await.expect("it is declared");
+    queue.publish_all(["1", "2"]).await.expect("they are published");
+    let first = queue.receive(Duration::ZERO).await.expect("asked").expect("it is there");
+    server.kill().await;
+    let later = queue.clone();
+    let publishing = tokio::spawn(async move { later.publish("3").await });
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    server.restart().await;
+    soon("the publish", publishing).await.expect("no panic").expect("it is published once");
+    // Deliveries end with the server that made them; their messages come again.
+    first.ack().await.expect_err("it was delivered before the restart");
+    for body in ["1", "2", "3"] {
+        let came = queue.receive(Duration::from_secs(5)).await.expect("asked").expect("there");
+        assert_eq!(came.body(), body.as_bytes());
+        came.ack().await.expect("it is ours");
+    }
+}
