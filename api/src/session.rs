@@ -74,8 +74,8 @@ impl SessionKeeper {
     }
 
     /// Runs a request in the session; if the session has ended, again in a new one. A request may
-    /// wait longer than several sessions live, such as over restarts of a server; only a new session
-    /// in which it is refused at once is not replaced.
+    /// wait longer than several sessions live, such as over restarts of a server; only a new
+    /// session in which it is refused at once is not replaced.
     pub async fn run<T, F>(self: &Arc<Self>, request: impl Fn(SessionRef) -> F) -> Result<T>
     where
         F: Future<Output = Result<T>>,

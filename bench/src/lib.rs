@@ -8,5 +8,6 @@ pub mod figures;
 pub mod load;
 pub mod machine;
 pub mod many;
+pub mod product;
 pub mod speed;
 pub mod waiting;

@@ -13,7 +13,7 @@
 
 mod oracle;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -37,6 +37,11 @@ pub enum Line {
         at: u64,
         /// How.
         answer: Answer,
+    },
+    /// A message came and will now be acknowledged: if no end follows, it may be gone.
+    Came {
+        /// The number.
+        message: u64,
     },
     /// A guard said at or after this time that its lock is held.
     Held {
@@ -124,6 +129,7 @@ pub struct Operation {
 pub struct History {
     operations: BTreeMap<u64, Operation>,
     held: Vec<(u32, u64, u64)>,
+    came: BTreeSet<u64>,
 }
 
 /// How much was judged, so that a run can show that it was not for nothing.
@@ -186,6 +192,7 @@ impl History {
                 let operation = self.operations.get_mut(&id).expect("it began before it ended");
                 operation.ended = Some((at, answer));
             }
+            Line::Came { message } => drop(self.came.insert(message)),
             Line::Held { lock, token, at } => self.held.push((lock, token, at)),
         }
     }
@@ -299,7 +306,7 @@ impl History {
         oracle::replay(key, &writes, &order)
     }
 
-    /// Confirmed messages were consumed, and nothing was consumed that nobody published.
+    /// Confirmed messages came, nothing came that nobody published, and no ack was confirmed twice.
     fn judge_messages(&self, judged: &mut Judged) -> Result<(), String> {
         let mut published: BTreeMap<u64, bool> = BTreeMap::new();
         for operation in self.operations.values() {
@@ -308,18 +315,21 @@ impl History {
                 published.insert(message, confirmed);
             }
         }
-        let mut consumed = BTreeMap::new();
+        for message in &self.came {
+            demand(published.contains_key(message), || {
+                format!("message {message} was consumed and never published")
+            })?;
+        }
+        let mut acked = BTreeSet::new();
         for operation in self.operations.values() {
-            if let Some((_, Answer::Consumed { message, acked })) = operation.ended {
-                demand(published.contains_key(&message), || {
-                    format!("message {message} was consumed and never published")
-                })?;
-                *consumed.entry(message).or_insert(false) |= acked;
+            if let Some((_, Answer::Consumed { message, acked: true })) = operation.ended {
+                let first = acked.insert(message);
+                demand(first, || format!("message {message} was acknowledged twice"))?;
             }
         }
         for (message, confirmed) in published {
             judged.messages += usize::from(confirmed);
-            demand(!confirmed || consumed.contains_key(&message), || {
+            demand(!confirmed || self.came.contains(&message), || {
                 format!("message {message} was confirmed and never consumed")
             })?;
         }

@@ -13,8 +13,8 @@
 
 pub mod client;
 
-use std::io;
-use std::net::TcpListener;
+use std::io::{self, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -227,14 +227,27 @@ fn start_server(program: &Path, directory: &Path, port: u16) -> Result<(Owned, D
     call.args(["serve", "--http-listen", &format!("127.0.0.1:{port}"), "--data-dir"]);
     call.arg(directory.join("data")).stdout(Stdio::null());
     let mut server = Owned(call.spawn().map_err(|e| format!("{}: {e}", program.display()))?);
-    while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+    while !answers(port) {
         if let Ok(Some(status)) = server.0.try_wait() {
             return Err(format!("the server ended at once: {status}"));
         }
         if began.elapsed() > crate::PATIENCE {
-            return Err("the server does not listen".to_owned());
+            return Err("the server does not answer".to_owned());
         }
         std::thread::sleep(Duration::from_millis(1));
     }
     Ok((server, began.elapsed()))
+}
+
+/// Whether the server says that it is ready.
+fn answers(port: u16) -> bool {
+    let ask = || -> io::Result<bool> {
+        let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+        stream.set_read_timeout(Some(crate::PATIENCE))?;
+        stream.write_all(b"GET /readyz HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer.lines().next().is_some_and(|line| line.contains(" 200")))
+    };
+    ask().unwrap_or(false)
 }

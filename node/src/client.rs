@@ -189,6 +189,7 @@ impl Client {
     ///
     /// # Errors
     /// `Overloaded` when it is full, `Stopped` when the node has stopped.
+    #[allow(clippy::result_large_err, reason = "the command comes back; boxing it would allocate")]
     pub fn try_send(&self, command: Command) -> Result<(), (Command, NodeError)> {
         self.inbox.try_send(command)
     }

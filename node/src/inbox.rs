@@ -114,8 +114,9 @@ impl Inbox {
         Ok(())
     }
 
-    /// Sends one command if there is room, or gives it back. Never waits, so that threads which must
-    /// not sleep can send.
+    /// Sends one command if there is room, or gives it back. Never waits, so that threads which
+    /// must not sleep can send.
+    #[allow(clippy::result_large_err, reason = "the command comes back; boxing it would allocate")]
     pub fn try_send(&self, command: Command) -> Result<(), (Command, NodeError)> {
         let mut state = self.lock();
         if let Some(why) = &state.stopped {

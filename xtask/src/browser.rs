@@ -26,7 +26,7 @@ pub fn check() -> Result<Verdict, String> {
     };
     run::succeed(run::cargo().args(["build", "-p", "leasehold-server"]))?;
     // Outside the source tree, so that a checkout stays clean.
-    let place = target().join("browser");
+    let place = run::target().join("browser");
     std::fs::create_dir_all(&place).map_err(|error| format!("{}: {error}", place.display()))?;
     for file in ["package.json", "package-lock.json", "status.test.mjs"] {
         let from = run::root().join(TESTS).join(file);
@@ -39,7 +39,7 @@ pub fn check() -> Result<Verdict, String> {
     }
     let mut tests = Command::new("node");
     tests.args(["--test", "--test-reporter=tap", "status.test.mjs"]).current_dir(&place);
-    tests.env("LEASEHOLD", target().join("debug/leasehold")).env("CHROMIUM", browser);
+    tests.env("LEASEHOLD", run::target().join("debug/leasehold")).env("CHROMIUM", browser);
     let mut counts = Counts::default();
     let success = run::stream(&mut tests, run::Output::Stdout, |line| {
         run::pass_on(line);
@@ -60,10 +60,6 @@ fn count(line: &str, counts: &mut Counts) {
     if let Some(failed) = number("# fail ") {
         counts.failed = failed;
     }
-}
-
-fn target() -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| run::root().join("target"), PathBuf::from)
 }
 
 fn on_path(programs: &[&str]) -> Option<PathBuf> {

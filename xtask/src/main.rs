@@ -42,7 +42,7 @@ const COMMANDS: &[Command] = &[
     Command {
         name: "crash",
         arguments: "[--kills N]",
-        about: "kill -9 a loaded writer N times (default 50) and check what it had confirmed",
+        about: "kill -9 a writer and a server under load N times (default 50), check what was said",
         run: test::crash_command,
     },
     Command {
@@ -59,7 +59,7 @@ const COMMANDS: &[Command] = &[
     },
     Command {
         name: "bench",
-        arguments: "[core|all] [ARGUMENTS…]",
+        arguments: "[core|http|all] [ARGUMENTS…]",
         about: "benchmarks in release mode; further arguments go to the benchmark",
         run: bench_command,
     },
@@ -100,10 +100,12 @@ fn help() -> String {
     text
 }
 
-/// `bench [core|all] …`: the first word chooses, everything after it goes to the binary unchanged.
+/// `bench [core|http|all] …`: the first word chooses, everything after it goes to the binary unchanged.
 fn bench_command(arguments: &[String]) -> Result<ExitCode, String> {
     let (which, rest) = match arguments.split_first() {
-        Some((first, rest)) if first == "core" || first == "all" => (first.as_str(), rest),
+        Some((first, rest)) if ["core", "http", "all"].contains(&first.as_str()) => {
+            (first.as_str(), rest)
+        }
         _ => ("core", arguments),
     };
     let binaries = if which == "all" {
@@ -113,8 +115,10 @@ fn bench_command(arguments: &[String]) -> Result<ExitCode, String> {
         names.retain(|name| name != "crash");
         names
     } else {
-        vec![String::from("core")]
+        vec![which.to_owned()]
     };
+    // The HTTP benchmark starts the server that lies beside it.
+    run::succeed(run::cargo().args(["build", "--release", "-p", "leasehold-server"]))?;
     if binaries.is_empty() {
         return Err(String::from("leasehold-bench has no binary to run"));
     }

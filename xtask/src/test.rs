@@ -12,6 +12,7 @@ const FUZZ_SECONDS_SHORT: u64 = 10;
 const FUZZ_SECONDS_LONG: u64 = 120;
 const KILLS_SHORT: u64 = 5;
 const KILLS_LONG: u64 = 50;
+const OUTAGES_SHORT: u64 = 4;
 /// Read by the simulator's tests: how many seeds to run, and how many scripts to stop everywhere.
 const LONG: [(&str, &str); 2] = [("LEASEHOLD_SEEDS", "10000"), ("LEASEHOLD_SCRIPTS", "30")];
 
@@ -27,6 +28,7 @@ pub fn command(arguments: &[String]) -> Result<ExitCode, String> {
         step("browser", browser::check),
         step("fuzz", || fuzz::check(FUZZ_SECONDS_SHORT)),
         step("crash", crash_short),
+        step("outage", || outage(OUTAGES_SHORT)),
     ]))
 }
 
@@ -40,7 +42,7 @@ pub fn docs_command(arguments: &[String]) -> Result<ExitCode, String> {
 pub fn crash_command(arguments: &[String]) -> Result<ExitCode, String> {
     let (kills, rest) = run::number(arguments, "--kills", KILLS_LONG)?;
     run::nothing_else(&rest)?;
-    Ok(run::run_all(vec![crash_step(kills)]))
+    Ok(run::run_all(vec![crash_step(kills), outage_step(kills)]))
 }
 
 /// `cargo xtask soak`.
@@ -48,6 +50,7 @@ pub fn soak_command(arguments: &[String]) -> Result<ExitCode, String> {
     run::nothing_else(arguments)?;
     Ok(run::run_all(vec![
         crash_step(KILLS_LONG),
+        outage_step(KILLS_LONG),
         step("fuzz", || fuzz::check(FUZZ_SECONDS_LONG)),
         step("simulator", || cargo_test(&["--release", "-p", "leasehold-simulator"], &LONG)),
     ]))
@@ -144,6 +147,21 @@ fn crash(kills: u64) -> Result<Verdict, String> {
     let mut call = run::cargo();
     call.args(["run", "--release", "-p", "leasehold-bench", "--bin", "crash", "--"]);
     call.args(["--kills", &kills.to_string()]);
+    run::succeed(&mut call)?;
+    Ok(Verdict::Passed(Counts { passed: 1, ..Counts::default() }))
+}
+
+fn outage_step(kills: u64) -> Step {
+    step(format!("outage, {kills} kills of the server"), move || outage(kills))
+}
+
+/// Real clients of a real server, all of them killed and paused, and a judge of what they saw.
+fn outage(kills: u64) -> Result<Verdict, String> {
+    let packages = ["-p", "leasehold-server", "-p", "leasehold-conformance"];
+    run::succeed(run::cargo().arg("build").args(packages).arg("--bins"))?;
+    let built = run::target().join("debug");
+    let mut call = Command::new(built.join("outage"));
+    call.arg(built.join("leasehold")).args(["--kills", &kills.to_string()]);
     run::succeed(&mut call)?;
     Ok(Verdict::Passed(Counts { passed: 1, ..Counts::default() }))
 }

@@ -193,6 +193,7 @@ impl Client {
             return Ok(false);
         };
         let message = number_in(delivery.body());
+        self.write(&Line::Came { message });
         let acked = delivery.ack().await.is_ok();
         self.ended(id, Some(Answer::Consumed { message, acked }));
         Ok(true)

@@ -6,9 +6,11 @@
 //! takes over the waiter that is still in line. After a refusal with a new one, because an id
 //! counts once.
 //!
-//! When the caller goes, the connection is hung up; then there are three ends. The grant was under
-//! way: it is released. The server hung up in answer: it has withdrawn the request. Or nobody
-//! knows: the same request id, asked again without waiting, tells the token if there was a grant.
+//! When the caller goes, the connection is hung up. If the grant was under way it arrives, and is
+//! released. If the connection ends without an answer the server has withdrawn the request; but it
+//! may as well be a proxy that hung up, or a loss in the same moment. So the request is asked once
+//! more, with its id and without waiting: if there was a grant this tells its token, and if it
+//! still stands in line this is what withdraws it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -142,7 +144,7 @@ impl Acquiring {
             match self.server.attempt(&ask, &mut self.gone).await {
                 Ok(body) => break read(&body),
                 Err(Bad::Withdrawn) => {
-                    patience.lost = false;
+                    patience.lost = true;
                     break Err(withdrawn());
                 }
                 Err(Bad::Refused(error)) => match self.refused(error, left, patience.lost)? {

@@ -1,9 +1,9 @@
 //! One attempt: a free connection or a new one, the request, the answer.
 //!
 //! What matters of a failure is what it says about the request. *Unsent*: nothing happened.
-//! *Lost*: it may have happened. *Withdrawn*: we hung up, and the server closed its side without
-//! an answer; it does so only when it has dropped what it was doing for us. That holds for the
-//! server itself; a proxy in between may hang up before the server has noticed anything.
+//! *Lost*: it may have happened. *Withdrawn*: we hung up, and the connection ended without an
+//! answer. A server does that when it has dropped what it was doing for us; a proxy in between may
+//! do it before the server has noticed anything.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard};

@@ -6,9 +6,9 @@
 //!          └ lost ────┴─ may it be asked again, is there time? ─► pause ─► attempt
 //! ```
 //! The pause begins at 100 ms, doubles up to 2 s and is jittered, so that a thousand clients do not
-//! come back to a restarted server in step. A server that says that it is shutting down, and a proxy
-//! that finds no server, count as not reached. That an earlier attempt *may have been carried out*
-//! is remembered to the end: some refusals mean something else then, see [`Heard::again`].
+//! come back to a restarted server in step. A server that says that it is shutting down, and a
+//! proxy that finds no server, count as not reached. That an earlier attempt *may have been carried
+//! out* is remembered to the end: some refusals mean something else then, see [`Heard::again`].
 
 use std::time::Duration;
 
@@ -104,9 +104,11 @@ impl Patience {
     pub async fn bear(&mut self, url: &str, repeat: Repeat, setback: Setback) -> Result<()> {
         self.lost |= setback.lost;
         let may = !setback.for_good && (repeat == Repeat::Yes || !setback.lost);
+        let now = Instant::now();
         let pause = if setback.at_once { Duration::ZERO } else { jittered(self.pause) };
-        let due = Instant::now() + pause;
-        if !may || self.until.is_some_and(|until| due >= until) {
+        // The last attempt is made when the time is over.
+        let due = self.until.map_or(now + pause, |until| until.min(now + pause));
+        if !may || self.until.is_some_and(|until| now >= until) {
             let retry = match (self.lost, setback.for_good) {
                 (true, _) => Retry::Unknown,
                 (false, true) => Retry::Never,

@@ -3,7 +3,7 @@
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
-use comfy_table::{Cell, CellAlignment, Color, Table, presets};
+use comfy_table::{Cell, CellAlignment, Color, LineStyle, Table, TableStyle};
 
 use super::figures::{Figures, Percentiles};
 use super::sale::Outcome;
@@ -11,6 +11,11 @@ use super::sale::Outcome;
 /// Between two lines where nothing can be redrawn.
 const LINE_EVERY: Duration = Duration::from_secs(3);
 const BAR: usize = 40;
+/// Lines where they part something, and nowhere else.
+const LINES: TableStyle = TableStyle::new()
+    .top_border(LineStyle::new('─', '─', '─', '─'))
+    .header_separator(LineStyle::new('─', '─', '─', '─'))
+    .bottom_border(LineStyle::new('─', '─', '─', '─'));
 
 /// What has happened so far.
 #[derive(Debug, Clone, Default)]
@@ -190,7 +195,7 @@ fn lock_wait_ms(progress: &Progress) -> f64 {
 /// The report for people.
 pub fn report(outcome: &Outcome) -> String {
     let mut books = Table::new();
-    books.load_style(presets::UTF8_HORIZONTAL_ONLY).set_header(["", "book", "shows"]);
+    books.load_style(LINES).set_header(["", "book", "shows"]);
     for book in &outcome.books {
         let (mark, color) = if book.balances { ("✓", Color::Green) } else { ("✗", Color::Red) };
         let name = Cell::new(book.name);
@@ -224,7 +229,7 @@ fn red(line: &str) -> String {
 
 fn waits(figures: &Figures) -> Table {
     let mut table = Table::new();
-    table.load_style(presets::UTF8_HORIZONTAL_ONLY);
+    table.load_style(LINES);
     table.set_header(["ms", "count", "p50", "p90", "p99", "max"]);
     let rows = [
         ("order placed → shipped", figures.placed_to_shipped),

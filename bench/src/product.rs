@@ -1,0 +1,171 @@
+//! The library as its users have it: in this process, and over HTTP against a real server.
+//!
+//! The same tasks run against both, so the difference is the door, the network and the other
+//! process. Each task has a handle of its own, which over HTTP is a connection of its own. The
+//! server is pinned to one processor and this program to the other, as in the other benchmarks.
+
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+use leasehold::{Leasehold, QueueConfig};
+
+use crate::figures::Figures;
+use crate::machine;
+
+/// How many tasks at one time.
+const TASKS: [usize; 3] = [1, 16, 128];
+/// Messages in one publish of a batch.
+const BATCH: usize = 100;
+
+/// What the tasks do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Work {
+    /// Acquire and release a lock of the task's own.
+    Lock,
+    /// Publish 100 bytes and wait for the confirm.
+    Publish,
+    /// Publish a hundred messages of 100 bytes with one request.
+    Batch,
+    /// Publish one message, receive one, acknowledge it.
+    Cycle,
+}
+
+const WORKS: [(Work, &str, usize); 4] = [
+    (Work::Lock, "lock + unlock", 1),
+    (Work::Publish, "publish, confirmed", 1),
+    (Work::Batch, "publish by the hundred", BATCH),
+    (Work::Cycle, "publish + receive + ack", 1),
+];
+
+/// Measures everything, `time` each.
+pub fn run(server: &Path, directory: &Path, figures: &mut Figures, time: Duration) {
+    let port = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = port.local_addr().expect("it is bound").port();
+    let server = Server::start(server, directory, port);
+    machine::pin(&[1]);
+    // One thread: a second one would compete with the server for its processor.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.expect("a runtime");
+    let url = format!("http://127.0.0.1:{port}");
+    for (work, name, weight) in WORKS {
+        for tasks in TASKS {
+            let mut medians = Vec::new();
+            for (place, over) in [("in process", None), ("over HTTP", Some(&url))] {
+                let own = directory.join(format!("own-{work:?}-{tasks}"));
+                let measured = runtime.block_on(measure(work, tasks, over, &own, time));
+                let title = format!("{name}, {tasks} at a time, {place}");
+                let rate = measured.len() as f64 * weight as f64 / time.as_secs_f64();
+                figures.plain(format!("{title}: rate"), "/s", vec![rate]);
+                for (label, quantile) in [("p50", 0.5), ("p99", 0.99)] {
+                    let value = measured.value_at_quantile(quantile) as f64 / 1e3;
+                    figures.plain(format!("{title}: {label}"), "µs", vec![value]);
+                }
+                medians.push(rate);
+            }
+            let ratio = medians[1] / medians[0];
+            figures.plain(
+                format!("{name}, {tasks} at a time: HTTP ÷ in process"),
+                "×",
+                vec![ratio],
+            );
+        }
+    }
+    drop(server);
+    machine::pin(&[0, 1]);
+}
+
+async fn measure(
+    work: Work,
+    tasks: usize,
+    over: Option<&String>,
+    directory: &Path,
+    time: Duration,
+) -> Histogram<u64> {
+    let own = match over {
+        None => Some(leasehold::open(directory).await.expect("it opens")),
+        Some(_) => None,
+    };
+    let mut running = Vec::new();
+    for task in 0..tasks {
+        let at = match (&own, over) {
+            (Some(own), _) => Leasehold::new(own.engine().clone()),
+            (None, Some(url)) => leasehold::connect(url).await.expect("it connects"),
+            (None, None) => unreachable!("one of the two"),
+        };
+        running.push(tokio::spawn(one(at, work, task, time)));
+    }
+    let mut all = histogram();
+    for task in running {
+        all.add(task.await.expect("it does not panic")).expect("the same bounds");
+    }
+    all
+}
+
+fn histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, 60_000_000_000, 3).expect("good bounds")
+}
+
+async fn one(at: Leasehold, work: Work, task: usize, time: Duration) -> Histogram<u64> {
+    let mut times = histogram();
+    let queue = at.queue(format!("bench-{work:?}-{task}"));
+    queue.declare(&QueueConfig::default()).await.expect("it is declared");
+    queue.purge().await.expect("it is emptied");
+    let lock = at.lock(format!("bench-{task}")).without_renewal();
+    let body = vec![7u8; 100];
+    let began = Instant::now();
+    while began.elapsed() < time {
+        let start = Instant::now();
+        match work {
+            Work::Lock => {
+                let guard = lock.acquire().await.expect("nobody else wants it");
+                guard.release().await.expect("it is ours");
+            }
+            Work::Publish => drop(queue.publish(body.clone()).await.expect("it is taken")),
+            Work::Batch => {
+                let answers = queue.publish_all(vec![body.clone(); BATCH]).await;
+                let refused = answers.expect("answers").into_iter().find_map(Result::err);
+                assert!(refused.is_none(), "{refused:?}");
+            }
+            Work::Cycle => {
+                queue.publish(body.clone()).await.expect("it is taken");
+                let came = queue.receive(Duration::from_secs(10)).await.expect("it answers");
+                came.expect("it was published").ack().await.expect("it is ours");
+            }
+        }
+        times.saturating_record(start.elapsed().as_nanos() as u64);
+    }
+    times
+}
+
+/// A server process that is ended when it is dropped.
+struct Server(Child);
+
+impl Server {
+    fn start(program: &Path, directory: &Path, port: u16) -> Self {
+        let mut call = Command::new("taskset");
+        call.args(["-c", "0"]).arg(program).arg("serve").arg("--data-dir");
+        call.arg(directory.join("server")).args(["--http-listen", &format!("127.0.0.1:{port}")]);
+        call.args(["--log-level", "error"]).stdout(Stdio::null());
+        let server = Self(call.spawn().expect("the server starts; taskset is of util-linux"));
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        server
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+/// Where `cargo build --release` puts the server, seen from this program.
+pub fn server_beside() -> PathBuf {
+    let own = std::env::current_exe().expect("this program has a path");
+    own.with_file_name("leasehold")
+}
