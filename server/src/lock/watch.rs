@@ -155,20 +155,21 @@ struct Watched<'a> {
 impl Watched<'_> {
     fn kill(&self) {
         if let Some(group) = self.group {
-            let _ = group;
+            group.kill();
             self.say("not renewed, as `leasehold lock run` stood still");
         }
     }
 
     fn stop(&self) {
         let Some(group) = self.group else { return };
-
+        group.signal(Signal::TERM);
         let grace = u64::try_from(self.duty.grace.as_nanos()).unwrap_or(u64::MAX);
         let grace = monotonic().saturating_add(grace);
         let until = self.until.map_or(grace, |until| until.min(grace));
         while !group.is_gone() && monotonic() < until {
             std::thread::sleep(LOOK);
         }
+        group.kill();
         self.say("`leasehold lock run` died");
     }
 
