@@ -135,17 +135,23 @@ impl<T: Copy> Wheel<T> {
                 break;
             }
             self.elapsed = self.elapsed.max(start);
-            while self.heads[level][place] != NONE {
-                let timer = self.heads[level][place];
-                self.unlink(timer);
-                if self.nodes[timer].step > self.elapsed {
+            if level > 0 {
+                // The whole slot moves down before anything of it fires: what stayed in it would
+                // be passed by and come again only when its level has gone round.
+                while self.heads[level][place] != NONE {
+                    let timer = self.heads[level][place];
+                    self.unlink(timer);
                     self.link(timer);
-                    continue;
+                    debug_assert!((self.nodes[timer].level as usize) < level, "it moves down");
                 }
+                continue;
+            }
+            while self.heads[0][place] != NONE {
                 if out.len() == max {
-                    self.link(timer);
                     return false;
                 }
+                let timer = self.heads[0][place];
+                self.unlink(timer);
                 out.push(self.nodes.remove(timer).expect("linked").what);
             }
         }
@@ -214,6 +220,36 @@ mod tests {
                 }
             }
             assert_eq!(wheel.len(), model.len());
+        }
+    }
+
+    /// Many timers at the same moment, at the start of slots of every level, fired one at a time as
+    /// the core does: none is passed by.
+    #[test]
+    fn crowds_at_the_start_of_a_slot_fire_in_time() {
+        for shift in [6, 12, 18, 24] {
+            for before in [1, 400, 8_000] {
+                let mut wheel = Wheel::default();
+                let mut model: BTreeMap<u32, (u64, u32)> = BTreeMap::new();
+                let start = 3u64 << shift;
+                let from = start.saturating_sub(before);
+                assert!(wheel.expire(from * STEP_US, 1, &mut Vec::new()));
+                for id in 0..12u32 {
+                    let due = (start + u64::from(id / 4) * 200) * STEP_US;
+                    model.insert(id, (due, wheel.insert(due, id)));
+                }
+                for now in [start, start + 1, start + 199, start + 201, start + 401, start + 5000] {
+                    let now = now * STEP_US;
+                    let mut out = Vec::new();
+                    while !wheel.expire(now, 1, &mut out) {
+                        drain(&mut out, &mut model, now);
+                    }
+                    drain(&mut out, &mut model, now);
+                    let late = model.values().find(|v| v.0 <= now);
+                    assert_eq!(late, None, "slots of 2^{shift} steps, {before} before");
+                }
+                assert!(model.is_empty() && wheel.is_empty());
+            }
         }
     }
 

@@ -64,6 +64,8 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::Args;
 
+use crate::signals::Signals;
+
 pub use worker::WorkerOptions;
 
 /// Arguments of `demo`.
@@ -106,12 +108,12 @@ pub async fn run(options: DemoOptions, json: bool) -> Result<ExitCode> {
         None => std::env::temp_dir().join(format!("leasehold-demo-{}", std::process::id())),
     };
     let sale = async { sale::Sale::open(options, json, &dir).await?.run().await };
+    let mut signals = Signals::listen()?;
+    let left = || format!("what is left is in {}", dir.display());
     // Dropping the sale kills its processes.
     let outcome = tokio::select! {
-        outcome = sale => outcome.with_context(|| format!("what is left is in {}", dir.display()))?,
-        _ = tokio::signal::ctrl_c() => {
-            anyhow::bail!("stopped; what is left is in {}", dir.display())
-        }
+        outcome = sale => outcome.with_context(left)?,
+        _ = signals.next() => anyhow::bail!("stopped; {}", left()),
     };
     let text = match json {
         true => serde_json::to_string_pretty(&outcome)?,

@@ -100,7 +100,8 @@ fn help() -> String {
     text
 }
 
-/// `bench [core|http|all] …`: the first word chooses, everything after it goes to the binary unchanged.
+/// `bench [core|http|all] …`: the first word chooses, everything after it goes to the binary
+/// unchanged.
 fn bench_command(arguments: &[String]) -> Result<ExitCode, String> {
     let (which, rest) = match arguments.split_first() {
         Some((first, rest)) if ["core", "http", "all"].contains(&first.as_str()) => {

@@ -9,13 +9,28 @@ use tokio::sync::oneshot;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RequestId(pub u128);
 
-/// A session as its owner names it.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+/// A session as its owner names it. Equal are those with the same number: the proof is how a
+/// session is shown, not which one it is.
+#[derive(Debug, Clone)]
 pub struct SessionRef {
     /// Its number.
     pub id: u64,
     /// What an engine needs besides, such as a signature.
     pub proof: Option<Arc<str>>,
+}
+
+impl PartialEq for SessionRef {
+    fn eq(&self, other: &Self) -> bool {
+        self.id == other.id
+    }
+}
+
+impl Eq for SessionRef {}
+
+impl std::hash::Hash for SessionRef {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.id.hash(state);
+    }
 }
 
 impl SessionRef {

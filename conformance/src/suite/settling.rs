@@ -16,6 +16,7 @@ cases! { "settling":
     the_dead_are_redriven;
     an_ack_counts_once;
     a_lost_lease_makes_the_ack_stale;
+    what_nobody_settles_comes_again;
     a_lease_can_be_extended;
     a_dropped_delivery_goes_back;
     a_dropped_consumer_gives_back;
@@ -136,6 +137,24 @@ async fn a_lost_lease_makes_the_ack_stale(target: &Target) -> Outcome {
     ensure!(taken.token() > late.token(), "the token did not rise");
     refused(late.ack().await, ErrorKind::Stale)?;
     Ok(taken.ack().await?)
+}
+
+async fn what_nobody_settles_comes_again(target: &Target) -> Outcome {
+    let config = QueueConfig { lease: Some(SHORT), ..QueueConfig::default() };
+    let (_a, queue) = queue(target, "forgotten", config).await?;
+    queue.publish_all((0..300u16).map(|i| i.to_le_bytes())).await?;
+    let mut consumer = queue.consume().prefetch(200).await?;
+    let mut again = std::collections::BTreeSet::new();
+    while again.len() < 300 {
+        let delivery = next(&mut consumer).await?;
+        if delivery.attempt > 1 {
+            again.insert(delivery.body().to_vec());
+            delivery.ack().await?;
+        } else {
+            delivery.into_receipt();
+        }
+    }
+    until("the end of the rest", async || Ok(queue.inspect().await?.in_flight == 0)).await
 }
 
 async fn a_lease_can_be_extended(target: &Target) -> Outcome {

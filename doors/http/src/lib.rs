@@ -4,7 +4,7 @@
 //! socket ─► serve: limits, TLS ─► routes ─► caller (who) ─► ask (what) ─► engine
 //!                                    └────────── refusal: problem details ◄──┘
 //! ```
-//! * It stands before any [`Engine`](leasehold_api::Engine) and knows none of them.
+//! * It stands before any [`Engine`] and knows none of them.
 //! * **A wait is a request that takes its time.** When the client hangs up, the handler's future is
 //!   dropped, and dropping an engine's future withdraws what it asked for. Nothing else is needed
 //!   for a waiter that vanished, and nothing here polls.

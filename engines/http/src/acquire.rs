@@ -23,11 +23,15 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::ask::{Ask, Path, Repeat};
 use crate::gone::Gone;
+use crate::lock::of_session;
 use crate::server::{Bad, Patience, Server, read, withdrawn};
 use crate::{HttpEngine, is};
 
 /// The longest wait that a door accepts.
 const WAIT_MAX: Duration = Duration::from_millis(WAIT_MS_MAX);
+/// How long the answer to that may take. If the request still stands in line there is none, and
+/// hanging up on it is what withdraws it.
+const LOOK: Duration = Duration::from_secs(2);
 /// How long a grant without a TTL is looked for when nobody knows of it; its session ends it else.
 const LOOK_FOR: Duration = Duration::from_secs(60);
 
@@ -171,9 +175,10 @@ impl Acquiring {
         if result.is_err() && patience.lost {
             let undo = Undo { server: self.server.clone(), ask: self.ask.clone() };
             let again = self.asking(self.request, Wait::No)?;
+            let again = again.hurried(LOOK, LOOK);
             tokio::spawn(async move { undo.look_and_release(again).await });
         }
-        result.map_err(|error| error.asking(asked(&self.ask)))
+        result.map_err(|error| of_session(error).asking(asked(&self.ask)))
     }
 
     /// What a refusal means; `None`: ask again, as a new request.

@@ -34,6 +34,7 @@ use crate::ask::{Ask, Path, Repeat};
 use crate::gone::Gone;
 use crate::line::Line;
 use crate::lines::Flowing;
+use crate::lock::of_session;
 use crate::receive::give_back;
 use crate::server::{Bad, Patience, Server, judge, read, withdrawn};
 
@@ -136,7 +137,7 @@ async fn begin(server: &Server, ask: &Ask, mut gone: Gone) -> Result<Flowing> {
                 }
             }
         };
-        return Err(error.asking(&ask.asked));
+        return Err(of_session(error).asking(&ask.asked));
     }
 }
 

@@ -12,7 +12,7 @@ use leasehold_api::engine::{
     Acquire, Grant, HoldRef, List, Listed, LockEngine, LockView, OpenSession, Register,
     RegisterView, Session, SessionRef, Write,
 };
-use leasehold_api::{ErrorKind, Guarantees, Result};
+use leasehold_api::{Error, ErrorKind, Guarantees, Result};
 use leasehold_wire::lock::{Checked, ForceReleased, Locks, Release, Released, Renew, Renewed};
 use leasehold_wire::register::{DeleteRegister, Registers, Watched, WriteRegister, Written};
 use leasehold_wire::time::{duration_of, ms};
@@ -39,6 +39,15 @@ fn register_path(key: &[u8]) -> Path {
 
 fn key_text(key: &[u8]) -> String {
     String::from_utf8_lossy(key).into_owned()
+}
+
+/// What a refusal means for the session that was named. A session of this engine's that the server
+/// does not know as its own is one of a server before it, whose data are gone: it has ended.
+pub(crate) fn of_session(error: Error) -> Error {
+    match error.kind {
+        ErrorKind::Foreign => Error { kind: ErrorKind::NoSession, ..error },
+        _ => error,
+    }
 }
 
 /// A list's path.
@@ -141,7 +150,7 @@ impl LockEngine for HttpEngine {
         let (within, patience) = SIGN_OF_LIFE;
         // Two signs of life are one.
         let ask = Ask::new(Method::POST, session_path(session).word("keep-alive"), asked);
-        self.server.tell(Ok(ask.hurried(within, patience))).await
+        self.server.tell(Ok(ask.hurried(within, patience))).await.map_err(of_session)
     }
 
     async fn close_session(&self, session: &SessionRef) -> Result<()> {
@@ -151,7 +160,7 @@ impl LockEngine for HttpEngine {
         match heard.answer {
             // It has ended; that was what was wanted of the attempt that was not heard.
             Err(error) if heard.again && is(&error, ErrorKind::NoSession) => Ok(()),
-            answer => answer.map(drop),
+            answer => answer.map(drop).map_err(of_session),
         }
     }
 

@@ -17,6 +17,7 @@ use std::time::Duration;
 use crate::acquire::Left;
 use crate::ask::{Ask, Path, Repeat};
 use crate::gone::Gone;
+use crate::lock::of_session;
 use crate::server::{Bad, Patience, Server, read, withdrawn};
 use crate::{HttpEngine, is};
 
@@ -85,7 +86,7 @@ impl Receiving {
                     }
                 }
             };
-            return Err(error.asking(self.asked()));
+            return Err(of_session(error).asking(self.asked()));
         }
     }
 }

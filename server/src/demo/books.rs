@@ -121,19 +121,20 @@ fn stock(plan: &Plan, accounts: &Accounts, effects: &HashMap<u32, Effect>) -> Bo
         }
         let chain = chains.get(&article);
         let mut now = Seen { version, left: opening, by: OPENING };
-        let mut walked = 0;
+        let (mut walked, mut fits) = (0, true);
         while let Some((intent, fact)) = chain.and_then(|chain| chain.get(&now.by)) {
             match follow(accounts, now, *intent, fact) {
                 Ok(next) => now = next,
                 Err(why) => {
                     wrong.push(format!("article {article}: {why}"));
+                    fits = false;
                     break;
                 }
             }
             walked += 1;
         }
         let all = chain.map_or(0, HashMap::len);
-        if walked != all {
+        if fits && walked != all {
             wrong.push(format!("article {article}: {} of {all} writes lost", all - walked));
         }
         had += u64::from(opening);
@@ -341,9 +342,12 @@ fn server(accounts: &Accounts, effects: &HashMap<u32, Effect>, word: &Word) -> B
     }
     for (article, (opening, _)) in &accounts.opened {
         let taken = pieces.get(article).copied().unwrap_or(0);
-        let left = word.shelves.get(article).map(|(left, ..)| u64::from(*left));
-        if left != u64::from(*opening).checked_sub(taken) {
-            wrong.push(format!("article {article}: {taken} sold of {opening}, {left:?} left"));
+        let Some((left, ..)) = word.shelves.get(article) else {
+            wrong.push(format!("article {article} has no register"));
+            continue;
+        };
+        if u64::from(*left) + taken != u64::from(*opening) {
+            wrong.push(format!("article {article}: {taken} sold of {opening}, {left} left"));
         }
     }
     if word.manifests.len() != parcels {

@@ -76,6 +76,8 @@ pub struct Outcome {
     pub books: Vec<Book>,
     /// What went wrong besides the books.
     pub failures: Vec<String>,
+    /// The line that was falsified on purpose. The books have to find it by themselves.
+    pub tampered: Option<String>,
     pub figures: Figures,
     pub dir: PathBuf,
 }
@@ -93,8 +95,9 @@ pub struct Sale {
     tail: Tail,
     /// Workers that sleep, and since when.
     asleep: BTreeMap<u32, Instant>,
-    /// Workers that are to fall asleep and have not been refused yet; nobody kills them before.
-    doomed: Vec<u32>,
+    /// Workers that are to fall asleep, and the intents over which they did. Nobody kills them
+    /// before they were told what became of that.
+    doomed: BTreeMap<u32, Option<u32>>,
     frozen: u32,
     locks: LockTraffic,
     failures: Vec<String>,
@@ -125,7 +128,7 @@ impl Sale {
             progress: Progress { orders: options.orders, ..Progress::default() },
             tail: Tail::default(),
             asleep: BTreeMap::new(),
-            doomed: Vec::new(),
+            doomed: BTreeMap::new(),
             frozen: 0,
             locks: LockTraffic::default(),
             failures: Vec::new(),
@@ -185,19 +188,31 @@ impl Sale {
         };
         let number = self.crew.hire(freeze_in)?;
         if falls_asleep {
-            self.doomed.push(number);
+            self.doomed.insert(number, None);
         }
         Ok(())
     }
 
     /// Reads what is new in the ledgers and asks for the queues.
     async fn look(&mut self, room: &watch::Sender<u32>) -> Result<()> {
-        self.progress.waited_us = (0, 0);
         let ledgers = self.dir.join("ledgers");
-        let (progress, mut slept) = (&mut self.progress, Vec::new());
-        self.tail.poll(&ledgers, |worker, fact| match fact {
-            Fact::Frozen { .. } => slept.push(worker),
-            fact => count(progress, fact),
+        let (progress, doomed, frozen) = (&mut self.progress, &mut self.doomed, &mut self.frozen);
+        let mut slept = Vec::new();
+        self.tail.poll(&ledgers, |worker, fact| {
+            match fact {
+                Fact::Frozen { n, .. } => {
+                    doomed.insert(worker, Some(n));
+                    slept.push(worker);
+                }
+                Fact::Done { n, .. } | Fact::Void { n, .. } | Fact::Unknown { n, .. }
+                    if doomed.get(&worker) == Some(&Some(n)) =>
+                {
+                    doomed.remove(&worker);
+                    *frozen += 1;
+                }
+                _ => {}
+            }
+            count(progress, fact);
         })?;
         for worker in slept {
             self.screen.say(&format!("worker {worker} sleeps with a lock in its hand"));
@@ -229,6 +244,7 @@ impl Sale {
             && m.nights.is_empty()
             && self.progress.nights >= NIGHTS
             && self.asleep.is_empty()
+            && self.doomed.values().all(Option::is_none)
     }
 
     /// Lets happen what is due.
@@ -268,7 +284,7 @@ impl Sale {
         Ok(())
     }
 
-    /// Wakes who has slept long enough, and waits no more for who has been refused.
+    /// Wakes who has slept long enough.
     fn wake(&mut self) -> Result<()> {
         let slept: Vec<u32> = self
             .asleep
@@ -280,15 +296,13 @@ impl Sale {
             self.asleep.remove(&worker);
             self.crew.wake(worker)?;
             self.screen.say(&format!("worker {worker} wakes and goes on where it was"));
-            self.doomed.retain(|doomed| *doomed != worker);
-            self.frozen += 1;
         }
         Ok(())
     }
 
     async fn kill_worker(&mut self) -> Result<()> {
         let doomed = &self.doomed;
-        let alive: Vec<u32> = self.crew.numbers().filter(|n| !doomed.contains(n)).collect();
+        let alive: Vec<u32> = self.crew.numbers().filter(|n| !doomed.contains_key(n)).collect();
         let Some(victim) =
             alive.get(self.misfortunes.dice.below(alive.len().max(1) as u64) as usize)
         else {
@@ -356,13 +370,10 @@ fn audit(
     expected: Expected,
     word: &Word,
     locks: LockTraffic,
-    mut failures: Vec<String>,
+    failures: Vec<String>,
 ) -> Result<Outcome> {
     let ledgers = dir.join("ledgers");
-    if options.tamper {
-        let what = ledger::tamper(&ledgers)?;
-        failures.push(format!("tampered with {what}"));
-    }
+    let tampered = options.tamper.then(|| ledger::tamper(&ledgers)).transpose()?;
     let accounts = Accounts::read(&ledgers, word)?;
     let books = books::balance(plan, expected, &accounts, word);
     let balanced = failures.is_empty() && books.iter().all(|book| book.balances);
@@ -374,6 +385,7 @@ fn audit(
         workers: options.workers,
         books,
         failures,
+        tampered,
         figures: Figures::of(&accounts, locks)?,
         dir: dir.to_owned(),
     })

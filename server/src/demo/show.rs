@@ -37,7 +37,7 @@ pub struct Progress {
     pub restarts: Vec<Duration>,
     /// Messages in each queue, in the order of `desk::QUEUES`.
     pub depths: [u64; 5],
-    /// The waits for locks since the last look, in microseconds, and how many they were.
+    /// All waits for locks together, in microseconds, and how many they were.
     pub waited_us: (u64, u64),
 }
 
@@ -119,11 +119,22 @@ impl Screen {
         };
     }
 
-    fn rate(&self, of: impl Fn(&Progress) -> u32, now: &Progress) -> f64 {
+    fn earlier(&self) -> Option<&(Instant, Progress)> {
         let [earlier, later] = &self.marks;
-        let Some((at, before)) = earlier.as_ref().or(later.as_ref()) else { return 0.0 };
+        earlier.as_ref().or(later.as_ref())
+    }
+
+    fn rate(&self, of: impl Fn(&Progress) -> u32, now: &Progress) -> f64 {
+        let Some((at, before)) = self.earlier() else { return 0.0 };
         let since = at.elapsed().as_secs_f64().max(0.1);
         f64::from(of(now).saturating_sub(of(before))) / since
+    }
+
+    /// How long locks were waited for of late, on average.
+    fn lock_wait_ms(&self, now: &Progress) -> f64 {
+        let before = self.earlier().map_or((0, 0), |(_, progress)| progress.waited_us);
+        let (us, count) = (now.waited_us.0 - before.0, now.waited_us.1 - before.1);
+        us as f64 / count.max(1) as f64 / 1000.0
     }
 
     fn line(&self, p: &Progress) -> String {
@@ -142,7 +153,7 @@ impl Screen {
             p.killed,
             p.restarts.len(),
             p.stale,
-            lock_wait_ms(p),
+            self.lock_wait_ms(p),
         )
     }
 
@@ -176,7 +187,7 @@ impl Screen {
             p.shipped,
             rate(|p| p.shipped),
             p.dead,
-            lock_wait_ms(p),
+            self.lock_wait_ms(p),
             p.stale,
             p.conflicts,
             p.workers,
@@ -187,11 +198,6 @@ impl Screen {
     }
 }
 
-fn lock_wait_ms(progress: &Progress) -> f64 {
-    let (us, count) = progress.waited_us;
-    us as f64 / count.max(1) as f64 / 1000.0
-}
-
 /// The report for people.
 pub fn report(outcome: &Outcome) -> String {
     let mut books = Table::new();
@@ -199,11 +205,15 @@ pub fn report(outcome: &Outcome) -> String {
     for book in &outcome.books {
         let (mark, color) = if book.balances { ("✓", Color::Green) } else { ("✗", Color::Red) };
         let name = Cell::new(book.name);
-        books.add_row([Cell::new(mark).fg(color), name, Cell::new(&book.shows)]);
+        let shows = book.wrong.first().unwrap_or(&book.shows);
+        books.add_row([Cell::new(mark).fg(color), name, Cell::new(shows)]);
     }
     let mut text = format!("{books}\n{}\n", waits(&outcome.figures));
     for line in facts(outcome) {
         text.push_str(&format!("  {line}\n"));
+    }
+    if let Some(what) = &outcome.tampered {
+        text.push_str(&format!("  falsified on purpose: {what}\n"));
     }
     for book in outcome.books.iter().filter(|book| !book.balances) {
         for wrong in &book.wrong {

@@ -19,7 +19,7 @@ use leasehold::{Commit, Delivery, Expect, LockGuard, Verdict};
 use rustix::process::{Signal, getpid, kill_process};
 use tokio::sync::Semaphore;
 
-use super::desk::{Answer, Deed, Desk, Intake, ORDERS, PAYMENTS, micros};
+use super::desk::{Answer, Deed, Desk, Intake, ORDERS, PAYMENTS, forget, micros};
 use super::ledger::{Fact, Intent, Seen, Step, now_us};
 use super::plan::{Slip, by_lock, order_of};
 
@@ -193,13 +193,29 @@ impl Clerk {
             }
         };
         let waited_us = guard.is_some().then(|| micros(asked.elapsed()));
-        let work = {
-            let mut lines = self.lines();
-            let Some(line) = lines.get_mut(&article) else { return Ok(()) };
-            let rest = line.waiting.split_off(line.waiting.len().min(TURN_MAX));
-            std::mem::replace(&mut line.waiting, rest)
-        };
+        let session = guard.as_ref().and_then(|guard| Some(guard.hold().session.as_ref()?.id));
+        let work = self.take(article, session);
+        if work.is_empty() {
+            return Ok(());
+        }
         self.sell(article, guard, waited_us, work).await
+    }
+
+    /// Takes the orders of a turn out of their line. A commit acts for one session, the lock's or
+    /// else that of the last order. Orders of an older one are other workers' by now: that session
+    /// ended when the server was killed.
+    fn take(&self, article: u32, session: Option<u64>) -> Vec<Work> {
+        let mut lines = self.lines();
+        let Some(line) = lines.get_mut(&article) else { return Vec::new() };
+        let last = || Some(line.waiting.last()?.1.receipt.session.id);
+        let session = session.or_else(last);
+        let ours = |(_, order): &Work| Some(order.receipt.session.id) == session;
+        let (ours, late): (Vec<Work>, Vec<Work>) =
+            std::mem::take(&mut line.waiting).into_iter().partition(ours);
+        line.waiting = ours;
+        late.into_iter().for_each(|(_, order)| forget(order));
+        let rest = line.waiting.split_off(line.waiting.len().min(TURN_MAX));
+        std::mem::replace(&mut line.waiting, rest)
     }
 
     async fn sell(

@@ -52,8 +52,9 @@ async fn always(says: &'static [u8]) -> String {
         while let Ok((mut socket, _)) = listener.accept().await {
             tokio::spawn(async move {
                 let mut bytes = [0; 4096];
-                socket.read(&mut bytes).await.ok();
-                socket.write_all(says).await.ok();
+                if socket.read(&mut bytes).await.is_ok() {
+                    socket.write_all(says).await.ok();
+                }
             });
         }
     });

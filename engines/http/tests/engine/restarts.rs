@@ -100,3 +100,20 @@ async fn a_handle_goes_on_after_a_restart() {
         came.ack().await.expect("it is ours");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_handle_goes_on_with_another_server_in_the_same_place() {
+    let mut server = Server::start().await;
+    let a = handle(&server.url()).await;
+    a.lock("x").acquire().await.expect("it is free").release().await.expect("it is held");
+    server.replace().await;
+    a.lock("x").acquire().await.expect("it is free").release().await.expect("it is held");
+    let queue = a.queue("orders");
+    queue.declare(&QueueConfig::default()).await.expect("it is declared");
+    server.replace().await;
+    queue.declare(&QueueConfig::default()).await.expect("it is declared anew");
+    assert!(queue.receive(Duration::ZERO).await.expect("asked").is_none());
+    server.replace().await;
+    queue.declare(&QueueConfig::default()).await.expect("it is declared anew");
+    queue.consume().await.expect("it begins");
+}

@@ -19,6 +19,7 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 
 pub struct Server {
     directory: tempfile::TempDir,
+    secret: u8,
     pub address: SocketAddr,
     up: Option<(NativeEngine, JoinHandle<std::io::Result<()>>)>,
 }
@@ -31,7 +32,7 @@ impl Server {
     pub async fn with(users: Vec<User>, tls: Option<ServerConfig>) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut server = Self { directory, address, up: None };
+        let mut server = Self { directory, secret: 1, address, up: None };
         server.up_again(users, tls).await;
         server
     }
@@ -39,7 +40,8 @@ impl Server {
     async fn up_again(&mut self, users: Vec<User>, tls: Option<ServerConfig>) {
         let options = leasehold_node::Options::default();
         let native = NativeEngine::open(self.directory.path(), options).expect("it opens");
-        let mut config = DoorConfig::new([7; 32], Arc::new(NoCounters), ServerInfo::default());
+        let mut config =
+            DoorConfig::new([self.secret; 32], Arc::new(NoCounters), ServerInfo::default());
         config.users = users;
         let door = HttpDoor::new(native.engine(), config);
         let listener = TcpListener::bind(self.address).await.expect("the port is free");
@@ -58,6 +60,14 @@ impl Server {
 
     pub async fn restart(&mut self) {
         self.kill().await;
+        self.up_again(Vec::new(), None).await;
+    }
+
+    /// Another server in its place, which knows nothing of what was before.
+    pub async fn replace(&mut self) {
+        self.kill().await;
+        self.directory = tempfile::tempdir().expect("a directory");
+        self.secret += 1;
         self.up_again(Vec::new(), None).await;
     }
 
