@@ -73,6 +73,11 @@ impl Core {
         self.volatile.lock_waits
     }
 
+    /// How many sessions are open.
+    pub fn sessions(&self) -> usize {
+        self.volatile.sessions.len()
+    }
+
     /// The bounds it runs with.
     pub fn limits(&self) -> &Limits {
         &self.volatile.limits

@@ -8,8 +8,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use leasehold_core::{
-    Command, Core, Delivery, Durable, Effect, EffectKind, Event, Op, Outcome, Refusal, Stamp,
-    Ticket, outcome::Peeked,
+    Command, Commit, Core, Delivery, Durable, Effect, EffectKind, Event, Op, Outcome, Refusal,
+    Stamp, Ticket, outcome::Peeked,
 };
 use leasehold_env::{Clock, Disk};
 use leasehold_journal::{Journal, JournalError, Options as JournalOptions, ReplayError};
@@ -57,8 +57,29 @@ pub struct Shard<D: Disk> {
     pub(crate) synced_at: u64,
     pub(crate) counters: Counters,
     metrics: Arc<Metrics>,
+    /// The commit that is being carried out.
+    committing: Option<Parts>,
     /// Since the last failure to set room aside: what may not be accepted.
     full: Fullness,
+}
+
+/// What a commit asks for, to be counted when it is done.
+struct Parts {
+    ticket: Ticket,
+    settles: u64,
+    publishes: u64,
+    releases: u64,
+}
+
+impl Parts {
+    fn of(ticket: Ticket, commit: &Commit) -> Self {
+        Self {
+            ticket,
+            settles: commit.settles.len() as u64,
+            publishes: commit.publishes.len() as u64,
+            releases: commit.releases.len() as u64,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -132,6 +153,7 @@ impl<D: Disk> Shard<D> {
             synced_at: now,
             counters: Counters::default(),
             metrics: Arc::new(Metrics::default()),
+            committing: None,
             full: Fullness::Roomy,
         };
         shard.boot(clock);
@@ -183,6 +205,10 @@ impl<D: Disk> Shard<D> {
         }
         self.counters.commands += 1;
         self.counters.lock_requests += u64::from(matches!(command.op, Op::Acquire(_)));
+        self.committing = match &command.op {
+            Op::Commit(commit) => Some(Parts::of(ticket, commit)),
+            _ => None,
+        };
         if let Err(refusal) = self.admit(&command.op) {
             return self.answer_now(ticket, Err(refusal));
         }
@@ -325,6 +351,7 @@ impl<D: Disk> Shard<D> {
             EffectKind::Reply(UPKEEP, _) => return,
             EffectKind::Reply(ticket, result) => {
                 self.count(&result);
+                self.count_commit(ticket, &result);
                 match result {
                     Ok(Outcome::Peeked(list)) => (ticket, Notice::Peeked(self.fetch_peeked(list))),
                     result => (ticket, Notice::Reply(result)),
@@ -394,6 +421,18 @@ impl<D: Disk> Shard<D> {
             Ok(Outcome::Settled(n)) => self.counters.settled += u64::from(*n),
             Err(_) => self.counters.refusals += 1,
             _ => {}
+        }
+    }
+
+    /// A commit's answer does not say what was in it.
+    fn count_commit(&mut self, ticket: Ticket, result: &Result<Outcome, Refusal>) {
+        let done = matches!(result, Ok(Outcome::Committed { .. }));
+        if let Some(parts) = self.committing.take_if(|parts| parts.ticket == ticket)
+            && done
+        {
+            self.counters.settled += parts.settles;
+            self.counters.published += parts.publishes;
+            self.counters.releases += parts.releases;
         }
     }
 
@@ -488,6 +527,7 @@ impl<D: Disk> Shard<D> {
         let state = self.core.state();
         self.counters.messages = state.messages();
         self.counters.locks = state.locks().len() as u64;
+        self.counters.sessions = self.core.sessions() as u64;
         let waits = self.core.lock_waits();
         self.counters.lock_waits = waits.grants;
         self.counters.lock_wait_us = waits.sum_us;

@@ -560,3 +560,24 @@ fn what_was_settled_leaves_memory() {
     }
     shard.close(&clock).expect("it closes");
 }
+
+#[test]
+fn a_commit_is_counted_with_what_was_in_it() {
+    let node = Node::memory(small()).expect("it opens");
+    let mut user = User::new(&node);
+    user.declare("q");
+    let message = Message::new("x");
+    let publish = |mandatory| leasehold_core::Publish {
+        target: Target::QueueNamed(name("q")),
+        message: message.clone(),
+        mandatory,
+    };
+    let commit = leasehold_core::Commit {
+        publishes: vec![publish(true), publish(false)],
+        ..leasehold_core::Commit::default()
+    };
+    let answer = user.ask(Op::Commit(Box::new(commit)));
+    assert!(matches!(answer, Ok(Outcome::Committed { .. })), "{answer:?}");
+    let counters = node.metrics().read();
+    assert_eq!((counters.published, counters.sessions), (2, 1));
+}

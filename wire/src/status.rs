@@ -126,8 +126,8 @@ pub struct HolderRow {
     pub token: u64,
     /// What it says about itself.
     pub label: Option<String>,
-    /// The number of its session; 0: none.
-    pub session: u64,
+    /// The number of its session; null: none.
+    pub session: Option<u64>,
     /// exclusive, shared or `permits 2 of 5`.
     pub mode: String,
     /// Since how long.

@@ -376,7 +376,7 @@ fn lock_row(lock: LockView) -> LockRow {
             .map(|holder| HolderRow {
                 token: holder.token,
                 label: holder.label,
-                session: holder.session,
+                session: (holder.session != 0).then_some(holder.session),
                 mode: mode_text(holder.mode),
                 held_ms: ms(holder.held),
                 left_ms: ms_of(holder.left),

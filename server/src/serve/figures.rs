@@ -31,6 +31,7 @@ impl Counters for Figures {
         Totals {
             messages: node.messages,
             locks: node.locks,
+            sessions: node.sessions,
             lock_requests: node.lock_requests,
             grants: node.grants,
             releases: node.releases,
