@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use leasehold_api::engine::HoldRef;
-use leasehold_api::{Ending, Ends, ErrorKind, Fencing, Survives, Waiting};
+use leasehold_api::engine::{Acquire, HoldRef, OpenSession, Want};
+use leasehold_api::{Ending, Ends, ErrorKind, Fencing, Mode, Survives, Wait, Waiting};
 
-use super::{SHORT, cases, ensure, refused, soon};
+use super::{SHORT, cases, ensure, refused, soon, until};
 use crate::{Outcome, Target};
 
 cases! { "losses":
@@ -18,6 +18,8 @@ cases! { "losses":
     a_lock_may_end_with_its_session needs Ends::Both;
     lock_delay_after_a_loss needs Survives::Nothing;
     nothing_renews_after_release;
+    a_dead_waiter_is_never_granted needs Waiting::Unordered;
+    a_line_with_gaps_does_not_jam needs Waiting::Fair;
 }
 
 async fn a_hold_is_renewed(target: &Target) -> Outcome {
@@ -143,4 +145,53 @@ async fn nothing_renews_after_release(target: &Target) -> Outcome {
     ensure!(view.holders.len() == 1, "{} holders", view.holders.len());
     ensure!(view.holders[0].token == guard.token(), "an old hold is renewed");
     Ok(guard.release().await?)
+}
+
+/// F1: a grant to a waiter whose own session had ended.
+async fn a_dead_waiter_is_never_granted(target: &Target) -> Outcome {
+    let (a, b, name) = (target.handle().await?, target.handle().await?, target.name("dead"));
+    let guard = a.lock(&*name).acquire().await?;
+    let engine = b.engine().locks.clone().expect("it has locks");
+    let ask = OpenSession { ttl: Some(SHORT), ..OpenSession::default() };
+    let session = engine.open_session(&ask).await?.session;
+    let ask = Acquire {
+        wants: vec![Want { name: (&*name).into(), mode: Mode::Exclusive }],
+        session: Some(session),
+        hold: 1,
+        reentrant: false,
+        ttl: Some(Duration::from_secs(60)),
+        bound: false,
+        wait: Wait::Forever,
+        lock_delay: Duration::ZERO,
+        label: None,
+        request: None,
+    };
+    let refusal = soon("the end of the wait", engine.acquire(&ask)).await?.map(|grant| grant.token);
+    refused(refusal, ErrorKind::NoSession)?;
+    guard.release().await?;
+    let next = a.lock(&*name).try_acquire().await?;
+    ensure!(next.is_some(), "the dead have it");
+    Ok(())
+}
+
+/// F12: a fair line that waits for somebody who has gone.
+async fn a_line_with_gaps_does_not_jam(target: &Target) -> Outcome {
+    let (a, b, name) = (target.handle().await?, target.handle().await?, target.name("gaps"));
+    let first = a.lock(&*name).acquire().await?;
+    let mut line = Vec::new();
+    for _ in 0..60 {
+        let lock = b.lock(&*name).ttl(Duration::from_secs(30));
+        line.push(tokio::spawn(async move { lock.acquire().await?.release().await }));
+    }
+    until("the line", async || Ok(a.inspect(&name).await?.waiting == 60)).await?;
+    // Every third goes while it waits, and the others must all have their turn.
+    let (gone, stay): (Vec<_>, Vec<_>) =
+        line.into_iter().enumerate().partition(|(i, _)| i % 3 == 1);
+    gone.iter().for_each(|(_, task)| task.abort());
+    first.release().await?;
+    for (_, task) in stay {
+        soon("the next turn", task).await?.expect("it does not panic")?;
+    }
+    soon("the lock", a.lock(&*name).acquire()).await??.release().await?;
+    Ok(())
 }

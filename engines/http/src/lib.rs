@@ -47,7 +47,7 @@ pub use place::Credentials;
 /// ```
 #[derive(Debug, Clone)]
 pub struct HttpOptions {
-    /// Who asks; `None`: the token in the environment variable `LEASEHOLD_TOKEN`, or nobody.
+    /// Who asks; `None`: the token in the environment variable `LEASEHOLD_BEARER_TOKEN`, or nobody.
     pub credentials: Option<Credentials>,
     /// A file with the certificates (PEM) to trust instead of the system's.
     pub ca: Option<PathBuf>,

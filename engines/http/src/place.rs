@@ -20,7 +20,7 @@ use percent_encoding::percent_decode_str;
 use crate::HttpOptions;
 
 /// Where a token is looked for when neither the URL nor the options have credentials.
-const TOKEN_VARIABLE: &str = "LEASEHOLD_TOKEN";
+const TOKEN_VARIABLE: &str = "LEASEHOLD_BEARER_TOKEN";
 
 /// Who asks.
 #[derive(Clone, PartialEq, Eq)]

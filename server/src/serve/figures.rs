@@ -45,7 +45,6 @@ impl Counters for Figures {
             syncs: node.syncs,
             sync_us: node.sync_us,
             memory_bytes: self.memory_bytes(),
-            ..Totals::default()
         }
     }
 }
