@@ -30,7 +30,8 @@
 //! | `http://HOST:7070`, `https://…` | a Leasehold server | `http` |
 //!
 //! A server's URL carries the credentials, `https://USER:PASSWORD@HOST` or `https://:TOKEN@HOST`
-//! (or the environment does, `LEASEHOLD_BEARER_TOKEN`), and with `?ca=FILE` an authority of one's own.
+//! (or the environment does, `LEASEHOLD_BEARER_TOKEN`),
+//! and with `?ca=FILE` an authority of one's own.
 
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
