@@ -79,7 +79,11 @@ pub fn held_by(view: &LockView) -> String {
             false => "somebody held it a moment ago".to_owned(),
         };
     };
-    let who = holder.label.clone().unwrap_or_else(|| format!("session {}", holder.session));
+    let nameless = || match holder.session {
+        0 => format!("somebody with token {}", holder.token),
+        session => format!("session {session}"),
+    };
+    let who = holder.label.clone().unwrap_or_else(nameless);
     let since = span::show(holder.held);
     match view.holders.len() {
         1 => format!("held by {who}, since {since}"),
