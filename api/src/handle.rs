@@ -1,10 +1,14 @@
 //! The handle: one engine, one session, everything else from here.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::engine::{Engine, List, LockEngine, LockView, QueueEngine, QueueView};
-use crate::session::SessionKeeper;
-use crate::{Error, Floor, Guarantees, Result};
+use crate::engine::{Engine, List, Listed, LockEngine, LockView, QueueEngine, QueueView};
+use crate::session::{Life, SESSION_TTL, SESSION_TTL_MAX, SESSION_TTL_MIN, SessionKeeper};
+use crate::{Error, ErrorKind, Floor, Guarantees, Result};
+
+/// How many things are asked for at a time.
+const PAGE: u32 = 1000;
 
 /// Locks and queues of one engine. Cheap to clone; clones share one session.
 ///
@@ -17,7 +21,7 @@ pub struct Leasehold {
 struct Inner {
     engine: Engine,
     session: Option<Arc<SessionKeeper>>,
-    label: Option<Arc<str>>,
+    life: Life,
 }
 
 impl std::fmt::Debug for Leasehold {
@@ -34,15 +38,39 @@ impl Leasehold {
 
     /// A handle on an engine, with what inspect shows of its user; at most 1024 bytes.
     pub fn labelled(engine: Engine, label: Option<Arc<str>>) -> Self {
-        let keeper = |locks: &Arc<dyn LockEngine>| SessionKeeper::new(locks.clone(), label.clone());
+        Self::living(engine, Life { ttl: SESSION_TTL, label })
+    }
+
+    fn living(engine: Engine, life: Life) -> Self {
+        let keeper = |locks: &Arc<dyn LockEngine>| SessionKeeper::new(locks.clone(), life.clone());
         let session = engine.locks.as_ref().map(keeper);
-        Self { inner: Arc::new(Inner { engine, session, label }) }
+        Self { inner: Arc::new(Inner { engine, session, life }) }
     }
 
     /// The same engine under another name: a session of its own.
     #[must_use]
     pub fn with_label(&self, label: impl Into<Arc<str>>) -> Self {
-        Self::labelled(self.inner.engine.clone(), Some(label.into()))
+        let life = Life { label: Some(label.into()), ..self.inner.life.clone() };
+        Self::living(self.inner.engine.clone(), life)
+    }
+
+    /// The same engine in a session of its own that outlives this process by so long:
+    /// [`SESSION_TTL_MIN`] to [`SESSION_TTL_MAX`], [`SESSION_TTL`] if not said. Signs of life are
+    /// given three times within that. With a short one the waits and deliveries of a process that
+    /// died, and the locks that end with its session, are others' sooner; with a long one a
+    /// process may be cut off or stand still for longer and lose nothing.
+    ///
+    /// # Errors
+    /// `Invalid` for a time outside these bounds.
+    pub fn with_session_ttl(&self, ttl: Duration) -> Result<Self> {
+        if !(SESSION_TTL_MIN..=SESSION_TTL_MAX).contains(&ttl) {
+            let wrong = format!(
+                "a session's TTL is {SESSION_TTL_MIN:?} to {SESSION_TTL_MAX:?}, not {ttl:?}"
+            );
+            return Err(Error::new(ErrorKind::Invalid, wrong).asking("set the session's TTL"));
+        }
+        let life = Life { ttl, ..self.inner.life.clone() };
+        Ok(Self::living(self.inner.engine.clone(), life))
     }
 
     /// The engine behind it.
@@ -100,16 +128,8 @@ impl Leasehold {
     /// # Errors
     /// `Unavailable` when the engine cannot be reached.
     pub async fn locks_with_prefix(&self, prefix: &str) -> Result<Vec<LockView>> {
-        let mut ask = List { prefix: prefix.to_owned(), after: 0, max: 1000 };
-        let mut found = Vec::new();
-        loop {
-            let some = self.locks()?.list_locks(&ask).await?;
-            found.extend(some.items);
-            match some.next {
-                Some(next) => ask.after = next,
-                None => return Ok(found),
-            }
-        }
+        let locks = self.locks()?;
+        all(prefix, |ask| async move { locks.list_locks(&ask).await }).await
     }
 
     /// Every queue whose name begins with a prefix.
@@ -117,16 +137,8 @@ impl Leasehold {
     /// # Errors
     /// `Unavailable` when the engine cannot be reached.
     pub async fn queues_with_prefix(&self, prefix: &str) -> Result<Vec<QueueView>> {
-        let mut ask = List { prefix: prefix.to_owned(), after: 0, max: 1000 };
-        let mut found = Vec::new();
-        loop {
-            let some = self.queues()?.list_queues(&ask).await?;
-            found.extend(some.items);
-            match some.next {
-                Some(next) => ask.after = next,
-                None => return Ok(found),
-            }
-        }
+        let queues = self.queues()?;
+        all(prefix, |ask| async move { queues.list_queues(&ask).await }).await
     }
 
     /// Ends every hold of a lock, whoever has it; gives how many.
@@ -165,6 +177,23 @@ impl Leasehold {
     }
 
     pub(crate) fn label(&self) -> Option<Arc<str>> {
-        self.inner.label.clone()
+        self.inner.life.label.clone()
+    }
+}
+
+/// Asks page after page until there are no more.
+async fn all<T, F>(prefix: &str, page: impl Fn(List) -> F) -> Result<Vec<T>>
+where
+    F: Future<Output = Result<Listed<T>>>,
+{
+    let mut found = Vec::new();
+    let mut after = 0;
+    loop {
+        let some = page(List { prefix: prefix.to_owned(), after, max: PAGE }).await?;
+        found.extend(some.items);
+        match some.next {
+            Some(next) => after = next,
+            None => return Ok(found),
+        }
     }
 }

@@ -2,30 +2,17 @@
 
 use anyhow::{Context, Result};
 use leasehold::Mode;
-use leasehold::engine::{List, LockView};
+use leasehold::engine::LockView;
 use serde_json::{Value, json};
 
 use crate::cli::Global;
 use crate::failure::{Failure, REFUSED};
 use crate::{connect, print, span};
 
-/// How many locks are asked for at a time.
-const PAGE: u32 = 500;
-
 /// `lock ls`.
 pub async fn list(prefix: &str, global: &Global) -> Result<()> {
     let handle = connect::open(global, None).await.context("list locks")?;
-    let locks = handle.engine().locks.as_ref().context("list locks: the engine has no locks")?;
-    let mut ask = List { prefix: prefix.to_owned(), after: 0, max: PAGE };
-    let mut views = Vec::new();
-    loop {
-        let page = locks.list_locks(&ask).await.context("list locks")?;
-        views.extend(page.items);
-        match page.next {
-            Some(next) => ask.after = next,
-            None => break,
-        }
-    }
+    let mut views = handle.locks_with_prefix(prefix).await.context("list locks")?;
     views.sort_by(|a, b| a.name.cmp(&b.name));
     let rows = views.iter().map(|view| {
         let holder = view.holders.first();

@@ -1,7 +1,7 @@
 //! Looking at queues.
 
 use anyhow::{Context, Result};
-use leasehold::engine::{List, QueueView};
+use leasehold::engine::QueueView;
 use leasehold::{DeadLetter, Overflow, QueueConfig};
 use serde_json::{Value, json};
 
@@ -9,25 +9,13 @@ use super::message;
 use crate::cli::Global;
 use crate::{connect, print, span};
 
-/// How many queues are asked for at a time.
-const PAGE: u32 = 500;
 /// Columns of a body in a list.
 const GLANCE: usize = 60;
 
 /// `queue ls`.
 pub async fn list(prefix: &str, global: &Global) -> Result<()> {
     let handle = connect::open(global, None).await.context("list queues")?;
-    let queues = handle.engine().queues.as_ref().context("list queues: the engine has none")?;
-    let mut ask = List { prefix: prefix.to_owned(), after: 0, max: PAGE };
-    let mut views = Vec::new();
-    loop {
-        let page = queues.list_queues(&ask).await.context("list queues")?;
-        views.extend(page.items);
-        match page.next {
-            Some(next) => ask.after = next,
-            None => break,
-        }
-    }
+    let mut views = handle.queues_with_prefix(prefix).await.context("list queues")?;
     views.sort_by(|a, b| a.name.cmp(&b.name));
     let rows = views.iter().map(|view| {
         [
