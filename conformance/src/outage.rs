@@ -212,12 +212,17 @@ impl Stage {
     }
 }
 
-/// A port that is free now.
+/// A port that is free now, below those that systems give to outgoing connections: a client that
+/// knocks while the server is down could otherwise be given that very port, meet itself, and keep
+/// the server from coming back.
 ///
 /// # Errors
-/// What the system says.
+/// When none of a thousand is free.
 pub fn free_port() -> io::Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+    let first = 20_000 + (std::process::id() % 10_000) as u16;
+    let free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    let none = || io::Error::other(format!("no port in {first}..{} is free", first + 1000));
+    (first..first + 1000).find(free).ok_or_else(none)
 }
 
 /// Starts a server and waits until it answers; says how long that took.

@@ -35,9 +35,7 @@ pub struct Server {
 impl Server {
     /// Starts it on a port of its own and waits until it is ready.
     pub async fn start(dir: &Path) -> Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("find a free port")?;
-        let address = listener.local_addr()?;
-        drop(listener);
+        let address = free_address().context("find a free port")?;
         let child = spawn_server(dir, address)?;
         let mut server = Self { dir: dir.to_owned(), address, child };
         server.ready().await?;
@@ -127,6 +125,15 @@ fn signal(child: &Child, signal: Signal) -> Result<()> {
     // One that has ended needs no signal.
     let Some(pid) = pid else { return Ok(()) };
     kill_process(pid, signal).context("signal a process")
+}
+
+/// A free port below those that systems give to outgoing connections: a worker that knocks while
+/// the server is down could otherwise meet itself there, and keep the server from coming back.
+fn free_address() -> Result<SocketAddr> {
+    let first = 20_000 + (std::process::id() % 10_000) as u16;
+    let mut all = (first..first + 1000).map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+    let found = all.find(|address| TcpListener::bind(address).is_ok());
+    found.with_context(|| format!("none in {first}..{} is free", first + 1000))
 }
 
 /// Asks the server for a page. Written out, because a client library would hide how long the server
