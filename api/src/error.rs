@@ -45,8 +45,10 @@ pub enum ErrorKind {
     InUse,
     /// No queue takes the message.
     Unroutable,
-    /// A queue, limit or disk is full.
+    /// A queue or limit is full.
     Full,
+    /// The disk is full.
+    DiskFull,
     /// The request id was used up.
     Spent,
     /// Who asks is not known.
@@ -63,7 +65,7 @@ pub enum ErrorKind {
 
 impl ErrorKind {
     /// All kinds with the names they have on the wire.
-    pub const ALL: [(Self, &'static str); 20] = [
+    pub const ALL: [(Self, &'static str); 21] = [
         (Self::Invalid, "invalid"),
         (Self::Busy, "busy"),
         (Self::TimedOut, "timed-out"),
@@ -78,6 +80,7 @@ impl ErrorKind {
         (Self::InUse, "in-use"),
         (Self::Unroutable, "unroutable"),
         (Self::Full, "full"),
+        (Self::DiskFull, "disk-full"),
         (Self::Spent, "spent"),
         (Self::Unauthenticated, "unauthenticated"),
         (Self::Forbidden, "forbidden"),
@@ -105,7 +108,8 @@ impl ErrorKind {
             | Self::Cancelled
             | Self::Deadlock
             | Self::InUse
-            | Self::Full => Retry::Later,
+            | Self::Full
+            | Self::DiskFull => Retry::Later,
             Self::Unavailable | Self::Broken => Retry::Unknown,
             _ => Retry::Never,
         }

@@ -54,6 +54,14 @@ pub enum Atomicity {
 }
 
 /// What an engine promises.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> leasehold::Result<()> {
+/// # let leasehold = leasehold::memory().await?;
+/// println!("{:?}", leasehold.guarantees()?.survives);
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Guarantees {
     /// Whether a late hand is refused.
@@ -99,6 +107,17 @@ impl Guarantees {
     ///
     /// # Errors
     /// `Unsupported`, with what is demanded and what there is.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> leasehold::Result<()> {
+    /// # let leasehold = leasehold::memory().await?;
+    /// use leasehold::{Fencing, Survives};
+    /// let guarantees = leasehold.guarantees()?;
+    /// guarantees.require(Fencing::Strict.into())?;
+    /// assert!(guarantees.require(Survives::Power.into()).is_err()); // it is in memory
+    /// # Ok(()) }
+    /// ```
     pub fn require(&self, floor: Floor) -> Result<()> {
         let (kept, is) = match floor {
             Floor::Fencing(floor) => (self.fencing >= floor, format!("{:?}", self.fencing)),

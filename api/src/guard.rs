@@ -13,7 +13,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::engine::{Ending, Grant, HoldRef, LockEngine};
-use crate::{Error, ErrorKind, Result, Retry};
+use crate::{Error, ErrorKind, Leasehold, Result, Retry};
 
 /// Renewals within one TTL.
 const RENEWALS: u32 = 3;
@@ -31,6 +31,8 @@ pub struct LockGuard {
     state: watch::Receiver<State>,
     /// Tells the task to release and where to say how that went. Dropping it says "release" too.
     release: Option<oneshot::Sender<End>>,
+    /// Keeps the session alive that the lock would end with.
+    _bound_to: Option<Leasehold>,
 }
 
 /// Asks the task to let go.
@@ -80,7 +82,12 @@ impl LockGuard {
         let entries = grant.entries;
         let tend = Tend { locks, hold: hold.clone(), ttl, renew, waited, told };
         tokio::spawn(tend.run(grant.ended, asked_to));
-        Self { hold, entries, waited, state, release: Some(release) }
+        Self { hold, entries, waited, state, release: Some(release), _bound_to: None }
+    }
+
+    /// Keeps a handle's session alive for as long as it is there.
+    pub(crate) fn bound_to(self, handle: &Leasehold) -> Self {
+        Self { _bound_to: Some(handle.clone()), ..self }
     }
 
     /// Waits until it is known for how long the lock is held.
@@ -92,16 +99,51 @@ impl LockGuard {
     }
 
     /// The fencing token. Show it to whatever the lock protects, and let that refuse lower ones.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> leasehold::Result<()> {
+    /// # let leasehold = leasehold::memory().await?;
+    /// let guard = leasehold.lock("stock/42").acquire().await?;
+    /// let sql = "UPDATE stock SET amount = 9, token = $1 WHERE id = 42 AND token <= $1";
+    /// let parameters = [guard.token()];
+    /// # let _ = (sql, parameters);
+    /// # guard.release().await?;
+    /// # Ok(()) }
+    /// ```
     pub fn token(&self) -> u64 {
         self.hold.token
     }
 
     /// How the hold is named on the wire.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> leasehold::Result<()> {
+    /// # let leasehold = leasehold::memory().await?;
+    /// let guard = leasehold.lock("nightly").acquire().await?;
+    /// assert_eq!(&*guard.hold().name, "nightly");
+    /// # guard.release().await?;
+    /// # Ok(()) }
+    /// ```
     pub fn hold(&self) -> &HoldRef {
         &self.hold
     }
 
     /// How often the hold was entered when this guard got it; 1 unless it is a re-entry.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> leasehold::Result<()> {
+    /// # let leasehold = leasehold::memory().await?;
+    /// let lock = leasehold.lock("nightly").reentrant(7);
+    /// let (outer, inner) = (lock.acquire().await?, lock.acquire().await?);
+    /// assert_eq!((outer.entries(), inner.entries()), (1, 2));
+    /// assert_eq!(outer.token(), inner.token());
+    /// # inner.release().await?;
+    /// # outer.release().await?;
+    /// # Ok(()) }
+    /// ```
     pub fn entries(&self) -> u32 {
         self.entries
     }
@@ -110,18 +152,29 @@ impl LockGuard {
     ///
     /// # Errors
     /// `Stale` when its time is over or the engine said that it ended.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> leasehold::Result<()> {
+    /// # let leasehold = leasehold::memory().await?;
+    /// let guard = leasehold.lock("nightly").acquire().await?;
+    /// guard.check()?; // cheap: before every step that must not happen twice
+    /// leasehold.force_release("nightly").await?;
+    /// guard.lost().await;
+    /// assert!(guard.check().is_err());
+    /// # Ok(()) }
+    /// ```
     pub fn check(&self) -> Result<()> {
-        match self.ending() {
-            None => Ok(()),
-            Some(ending) => {
-                let HoldRef { name, token, .. } = &self.hold;
-                let wrong = format!(
-                    "lock {name} is lost ({ending}), token {token} counts no more; stop working \
-                     under it and acquire again"
-                );
-                Err(Error::new(ErrorKind::Stale, wrong))
-            }
-        }
+        self.ending().map_or(Ok(()), |ending| Err(self.stale(ending)))
+    }
+
+    fn stale(&self, ending: Ending) -> Error {
+        let HoldRef { name, token, .. } = &self.hold;
+        let wrong = format!(
+            "lock {name} is lost ({ending}), token {token} counts no more; stop working under it \
+             and acquire again"
+        );
+        Error::new(ErrorKind::Stale, wrong)
     }
 
     fn ending(&self) -> Option<Ending> {
@@ -131,6 +184,16 @@ impl LockGuard {
     }
 
     /// Time left in which the lock is certainly held; `None`: it has no deadline.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> leasehold::Result<()> {
+    /// # let leasehold = leasehold::memory().await?;
+    /// let guard = leasehold.lock("nightly").acquire().await?;
+    /// assert!(guard.remaining().is_some_and(|left| left <= std::time::Duration::from_secs(10)));
+    /// # guard.release().await?;
+    /// # Ok(()) }
+    /// ```
     pub fn remaining(&self) -> Option<Duration> {
         let until = self.state.borrow().until;
         until.map(|until| until.saturating_duration_since(Instant::now()))
@@ -138,6 +201,18 @@ impl LockGuard {
 
     /// Waits until the lock is lost, and says why. It fires before the engine can grant the lock
     /// to another. The future does not borrow the guard, and dropping it costs nothing.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> leasehold::Result<()> {
+    /// # let leasehold = leasehold::memory().await?;
+    /// let guard = leasehold.lock("nightly").acquire().await?;
+    /// let lost = guard.lost();
+    /// let watching = tokio::spawn(async move { println!("stop: {}", lost.await) });
+    /// leasehold.force_release("nightly").await?;
+    /// watching.await.expect("it does not panic");
+    /// # Ok(()) }
+    /// ```
     pub fn lost(&self) -> impl Future<Output = Ending> + Send + 'static {
         let mut state = self.state.clone();
         async move {
@@ -162,11 +237,48 @@ impl LockGuard {
         }
     }
 
+    /// Works until the lock is lost: gives what the work gives, or drops it at its next await. The
+    /// lock stays held afterwards.
+    ///
+    /// # Errors
+    /// `Stale`, with the reason, when the lock was lost before the work was done.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> leasehold::Result<()> {
+    /// # let leasehold = leasehold::memory().await?;
+    /// let guard = leasehold.lock("nightly").acquire().await?;
+    /// let rows = guard.during(async { 40 + 2 }).await?;
+    /// let more = guard.during(async { rows + 1 }).await?;
+    /// assert_eq!(more, 43);
+    /// guard.release().await?;
+    /// # Ok(()) }
+    /// ```
+    pub async fn during<T>(&self, work: impl Future<Output = T>) -> Result<T> {
+        tokio::select! {
+            biased;
+            done = work => Ok(done),
+            ending = self.lost() => Err(self.stale(ending)),
+        }
+    }
+
     /// Lets go without releasing: the lock stays taken for so long and nobody renews it.
     ///
     /// # Errors
     /// `Stale` when it was lost before; `Unavailable` when the engine cannot be reached, in which
     /// case the lock ends by its TTL.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> leasehold::Result<()> {
+    /// # let leasehold = leasehold::memory().await?;
+    /// use std::time::Duration;
+    /// let guard = leasehold.lock("nightly").acquire().await?;
+    /// guard.leave(Duration::from_secs(60)).await?;
+    /// assert!(leasehold.lock("nightly").try_acquire().await?.is_none());
+    /// # Ok(()) }
+    /// ```
     pub async fn leave(self, stays: Duration) -> Result<()> {
         self.end(How::Leave(stays)).await
     }
@@ -177,11 +289,31 @@ impl LockGuard {
     /// # Errors
     /// `Stale` when it was lost before; `Unavailable` when the engine cannot be reached, in which
     /// case the lock ends by its TTL.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> leasehold::Result<()> {
+    /// # let leasehold = leasehold::memory().await?;
+    /// let guard = leasehold.lock("nightly").acquire().await?;
+    /// guard.release().await?;
+    /// assert!(leasehold.lock("nightly").try_acquire().await?.is_some());
+    /// # Ok(()) }
+    /// ```
     pub async fn release(self) -> Result<()> {
         self.end(How::Release).await
     }
 
     /// Gives the guard up: from now on it neither renews nor releases.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> leasehold::Result<()> {
+    /// # let leasehold = leasehold::memory().await?;
+    /// let guard = leasehold.lock("nightly").acquire().await?;
+    /// let hold = guard.forget();
+    /// assert!(leasehold.check("nightly", hold.token).await?);
+    /// # Ok(()) }
+    /// ```
     pub fn forget(mut self) -> HoldRef {
         if let Some(release) = self.release.take() {
             let (tell, _) = oneshot::channel();

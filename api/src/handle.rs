@@ -13,6 +13,17 @@ const PAGE: u32 = 1000;
 /// Locks and queues of one engine. Cheap to clone; clones share one session.
 ///
 /// The crate `leasehold` opens one by path or URL.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> leasehold::Result<()> {
+/// # let leasehold = leasehold::memory().await?;
+/// let same = leasehold.clone();
+/// let guard = leasehold.lock("nightly").acquire().await?;
+/// assert!(same.lock("nightly").try_acquire().await?.is_none());
+/// guard.release().await?;
+/// # Ok(()) }
+/// ```
 #[derive(Clone)]
 pub struct Leasehold {
     inner: Arc<Inner>,
@@ -32,11 +43,33 @@ impl std::fmt::Debug for Leasehold {
 
 impl Leasehold {
     /// A handle on an engine.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> leasehold::Result<()> {
+    /// # let leasehold = leasehold::memory().await?;
+    /// let other_session = leasehold::Leasehold::new(leasehold.engine().clone());
+    /// assert_eq!(other_session.guarantees()?, leasehold.guarantees()?);
+    /// # Ok(()) }
+    /// ```
     pub fn new(engine: Engine) -> Self {
         Self::labelled(engine, None)
     }
 
     /// A handle on an engine, with what inspect shows of its user; at most 1024 bytes.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> leasehold::Result<()> {
+    /// # let leasehold = leasehold::memory().await?;
+    /// let engine = leasehold.engine().clone();
+    /// let worker = leasehold::Leasehold::labelled(engine, Some("worker 7".into()));
+    /// let guard = worker.lock("nightly").acquire().await?;
+    /// let view = worker.inspect("nightly").await?;
+    /// assert_eq!(view.holders[0].label.as_deref(), Some("worker 7"));
+    /// # guard.release().await?;
+    /// # Ok(()) }
+    /// ```
     pub fn labelled(engine: Engine, label: Option<Arc<str>>) -> Self {
         Self::living(engine, Life { ttl: SESSION_TTL, label })
     }
@@ -48,6 +81,18 @@ impl Leasehold {
     }
 
     /// The same engine under another name: a session of its own.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> leasehold::Result<()> {
+    /// # let leasehold = leasehold::memory().await?;
+    /// let worker = leasehold.with_label("worker 7");
+    /// let guard = worker.lock("nightly").acquire().await?;
+    /// let view = leasehold.inspect("nightly").await?;
+    /// assert_eq!(view.holders[0].label.as_deref(), Some("worker 7"));
+    /// # guard.release().await?;
+    /// # Ok(()) }
+    /// ```
     #[must_use]
     pub fn with_label(&self, label: impl Into<Arc<str>>) -> Self {
         let life = Life { label: Some(label.into()), ..self.inner.life.clone() };
@@ -62,6 +107,18 @@ impl Leasehold {
     ///
     /// # Errors
     /// `Invalid` for a time outside these bounds.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> leasehold::Result<()> {
+    /// # let leasehold = leasehold::memory().await?;
+    /// use std::time::Duration;
+    /// let brisk = leasehold.with_session_ttl(Duration::from_secs(2))?;
+    /// let guard = brisk.lock("leader").with_session().acquire().await?;
+    /// assert!(leasehold.with_session_ttl(Duration::ZERO).is_err());
+    /// # guard.release().await?;
+    /// # Ok(()) }
+    /// ```
     pub fn with_session_ttl(&self, ttl: Duration) -> Result<Self> {
         if !(SESSION_TTL_MIN..=SESSION_TTL_MAX).contains(&ttl) {
             let wrong = format!(
@@ -74,6 +131,14 @@ impl Leasehold {
     }
 
     /// The engine behind it.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> leasehold::Result<()> {
+    /// # let leasehold = leasehold::memory().await?;
+    /// assert_eq!(&*leasehold.engine().url, "mem:");
+    /// # Ok(()) }
+    /// ```
     pub fn engine(&self) -> &Engine {
         &self.inner.engine
     }
@@ -82,6 +147,15 @@ impl Leasehold {
     ///
     /// # Errors
     /// `Unsupported` when it has neither.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> leasehold::Result<()> {
+    /// # let leasehold = leasehold::memory().await?;
+    /// let guarantees = leasehold.guarantees()?;
+    /// assert_eq!(guarantees.survives, leasehold::Survives::Nothing); // it is in memory
+    /// # Ok(()) }
+    /// ```
     pub fn guarantees(&self) -> Result<Guarantees> {
         match &self.inner.engine {
             Engine { locks: Some(locks), .. } => Ok(locks.guarantees()),
@@ -110,6 +184,18 @@ impl Leasehold {
     ///
     /// # Errors
     /// `Invalid` for a bad name or a token that was never given out.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> leasehold::Result<()> {
+    /// # let leasehold = leasehold::memory().await?;
+    /// let guard = leasehold.lock("nightly").acquire().await?;
+    /// let token = guard.token();
+    /// assert!(leasehold.check("nightly", token).await?);
+    /// guard.release().await?;
+    /// assert!(!leasehold.check("nightly", token).await?);
+    /// # Ok(()) }
+    /// ```
     pub async fn check(&self, lock: &str, token: u64) -> Result<bool> {
         self.locks()?.check(lock, token).await
     }
@@ -118,6 +204,18 @@ impl Leasehold {
     ///
     /// # Errors
     /// `Invalid` for a bad name.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> leasehold::Result<()> {
+    /// # let leasehold = leasehold::memory().await?;
+    /// let guard = leasehold.lock("nightly").acquire().await?;
+    /// let view = leasehold.inspect("nightly").await?;
+    /// assert_eq!(view.holders[0].token, guard.token());
+    /// assert_eq!(view.waiting, 0);
+    /// # guard.release().await?;
+    /// # Ok(()) }
+    /// ```
     pub async fn inspect(&self, lock: &str) -> Result<LockView> {
         self.locks()?.inspect(lock).await
     }
@@ -127,6 +225,17 @@ impl Leasehold {
     ///
     /// # Errors
     /// `Unavailable` when the engine cannot be reached.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> leasehold::Result<()> {
+    /// # let leasehold = leasehold::memory().await?;
+    /// let guard = leasehold.lock("stock/42").acquire().await?;
+    /// let held = leasehold.locks_with_prefix("stock/").await?;
+    /// assert_eq!(held[0].name, "stock/42");
+    /// # guard.release().await?;
+    /// # Ok(()) }
+    /// ```
     pub async fn locks_with_prefix(&self, prefix: &str) -> Result<Vec<LockView>> {
         let locks = self.locks()?;
         all(prefix, |ask| async move { locks.list_locks(&ask).await }).await
@@ -136,6 +245,15 @@ impl Leasehold {
     ///
     /// # Errors
     /// `Unavailable` when the engine cannot be reached.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> leasehold::Result<()> {
+    /// # let leasehold = leasehold::memory().await?;
+    /// leasehold.queue("mail/out").declare(&leasehold::QueueConfig::default()).await?;
+    /// assert_eq!(leasehold.queues_with_prefix("mail/").await?[0].name, "mail/out");
+    /// # Ok(()) }
+    /// ```
     pub async fn queues_with_prefix(&self, prefix: &str) -> Result<Vec<QueueView>> {
         let queues = self.queues()?;
         all(prefix, |ask| async move { queues.list_queues(&ask).await }).await
@@ -145,6 +263,17 @@ impl Leasehold {
     ///
     /// # Errors
     /// `Invalid` for a bad name.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> leasehold::Result<()> {
+    /// # let leasehold = leasehold::memory().await?;
+    /// let guard = leasehold.lock("nightly").acquire().await?;
+    /// assert_eq!(leasehold.force_release("nightly").await?, 1);
+    /// guard.lost().await;
+    /// assert!(guard.check().is_err());
+    /// # Ok(()) }
+    /// ```
     pub async fn force_release(&self, lock: &str) -> Result<u32> {
         self.locks()?.force_release(lock).await
     }
@@ -154,6 +283,16 @@ impl Leasehold {
     ///
     /// # Errors
     /// `Unavailable` when the engine cannot be reached; the session then ends by its TTL.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> leasehold::Result<()> {
+    /// # let leasehold = leasehold::memory().await?;
+    /// let guard = leasehold.lock("leader").with_session().acquire().await?;
+    /// leasehold.close().await?;
+    /// guard.lost().await;
+    /// # Ok(()) }
+    /// ```
     pub async fn close(&self) -> Result<()> {
         match &self.inner.session {
             Some(session) => session.close().await,

@@ -29,6 +29,7 @@ pub use handle::Leasehold;
 pub use lock::Lock;
 pub use queue::{Queue, Topic, subscription_queue};
 pub use register::{Register, Versioned};
+pub use session::{SESSION_TTL, SESSION_TTL_MAX, SESSION_TTL_MIN};
 pub use together::{Barrier, Election, Job, Latch, Leader, election_lock};
 
 pub use engine::{

@@ -11,6 +11,17 @@ use crate::{
 };
 
 /// One queue, by name. Cheap to clone and to keep.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> leasehold::Result<()> {
+/// # let leasehold = leasehold::memory().await?;
+/// let orders = leasehold.queue("orders");
+/// orders.declare(&leasehold::QueueConfig::default()).await?;
+/// orders.publish("order 42").await?;
+/// assert_eq!(orders.inspect().await?.ready, 1);
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Queue {
     pub(crate) at: Leasehold,
@@ -19,11 +30,29 @@ pub struct Queue {
 
 impl Leasehold {
     /// A queue by name.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> leasehold::Result<()> {
+    /// # let leasehold = leasehold::memory().await?;
+    /// assert_eq!(leasehold.queue("orders").name(), "orders");
+    /// # Ok(()) }
+    /// ```
     pub fn queue(&self, name: impl Into<Arc<str>>) -> Queue {
         Queue { at: self.clone(), name: name.into() }
     }
 
     /// A topic by name: what is published reaches every subscription.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> leasehold::Result<()> {
+    /// # let leasehold = leasehold::memory().await?;
+    /// let events = leasehold.topic("events");
+    /// events.declare().await?;
+    /// # events.publish("order.paid", "42").await?;
+    /// # Ok(()) }
+    /// ```
     pub fn topic(&self, name: impl Into<Arc<str>>) -> Topic {
         Topic { at: self.clone(), name: name.into() }
     }
@@ -32,6 +61,19 @@ impl Leasehold {
     ///
     /// # Errors
     /// `NotFound`, `Unroutable` when `mandatory` and no queue takes it, `Full`.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> leasehold::Result<()> {
+    /// # let leasehold = leasehold::memory().await?;
+    /// # let orders = leasehold.queue("orders");
+    /// # orders.declare(&leasehold::QueueConfig::default()).await?;
+    /// use leasehold::{Message, Target};
+    /// let target = Target::Queue("orders".into());
+    /// let published = leasehold.publish(target, Message::new("order 42"), true).await?;
+    /// assert_eq!(published.queues, 1);
+    /// # Ok(()) }
+    /// ```
     pub async fn publish(
         &self,
         target: Target,
@@ -51,6 +93,14 @@ fn one(answers: Vec<Result<Published>>) -> Result<Published> {
 
 impl Queue {
     /// Its name.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> leasehold::Result<()> {
+    /// # let leasehold = leasehold::memory().await?;
+    /// assert_eq!(leasehold.queue("orders").name(), "orders");
+    /// # Ok(()) }
+    /// ```
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -59,6 +109,22 @@ impl Queue {
     ///
     /// # Errors
     /// `Different` when it exists with other settings; `Invalid` for bad ones.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> leasehold::Result<()> {
+    /// # let leasehold = leasehold::memory().await?;
+    /// use leasehold::{DeadLetter, QueueConfig};
+    /// leasehold.queue("orders/dead").declare(&QueueConfig::default()).await?;
+    /// let config = QueueConfig {
+    ///     deliveries_max: Some(5),
+    ///     dead_letter: Some(DeadLetter::queue("orders/dead")),
+    ///     ..QueueConfig::default()
+    /// };
+    /// let existed = leasehold.queue("orders").declare(&config).await?;
+    /// assert!(!existed);
+    /// # Ok(()) }
+    /// ```
     pub async fn declare(&self, config: &QueueConfig) -> Result<bool> {
         let asked = |error: Error| error.asking(format!("declare queue {}", self.name));
         self.at.queues()?.declare_queue(&self.name, config).await.map_err(asked)
@@ -71,8 +137,9 @@ impl Queue {
     /// message over the limits, `Unavailable` when it is not known whether it was taken.
     ///
     /// ```
-    /// # use leasehold_api as leasehold;
-    /// # async fn example(leasehold: leasehold::Leasehold) -> leasehold::Result<()> {
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> leasehold::Result<()> {
+    /// # let leasehold = leasehold::memory().await?;
     /// let orders = leasehold.queue("orders");
     /// orders.declare(&leasehold::QueueConfig::default()).await?;
     /// orders.publish("order 42").await?;
@@ -92,6 +159,17 @@ impl Queue {
     ///
     /// # Errors
     /// `Unavailable` when it is not known what became of them.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> leasehold::Result<()> {
+    /// # let leasehold = leasehold::memory().await?;
+    /// # let orders = leasehold.queue("orders");
+    /// # orders.declare(&leasehold::QueueConfig::default()).await?;
+    /// let answers = orders.publish_all(["order 42", "order 43"]).await?;
+    /// assert!(answers.iter().all(|answer| answer.is_ok()));
+    /// # Ok(()) }
+    /// ```
     pub async fn publish_all<M: Into<Message>>(
         &self,
         messages: impl IntoIterator<Item = M>,
@@ -109,6 +187,20 @@ impl Queue {
     }
 
     /// How to consume; [`ConsumerOptions::open`], or awaiting it, begins.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> leasehold::Result<()> {
+    /// # let leasehold = leasehold::memory().await?;
+    /// # let orders = leasehold.queue("orders");
+    /// # orders.declare(&leasehold::QueueConfig::default()).await?;
+    /// # orders.publish("order 42").await?;
+    /// let mut consumer = orders.consume().prefetch(1).await?;
+    /// if let Some(order) = consumer.next().await? {
+    ///     order.ack().await?;
+    /// }
+    /// # Ok(()) }
+    /// ```
     pub fn consume(&self) -> ConsumerOptions {
         ConsumerOptions::new(self)
     }
@@ -118,6 +210,21 @@ impl Queue {
     ///
     /// # Errors
     /// `NotFound`.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> leasehold::Result<()> {
+    /// # let leasehold = leasehold::memory().await?;
+    /// # let orders = leasehold.queue("orders");
+    /// # orders.declare(&leasehold::QueueConfig::default()).await?;
+    /// use std::time::Duration;
+    /// assert!(orders.receive(Duration::ZERO).await?.is_none());
+    /// orders.publish("order 42").await?;
+    /// if let Some(order) = orders.receive(Duration::from_secs(5)).await? {
+    ///     order.ack().await?;
+    /// }
+    /// # Ok(()) }
+    /// ```
     pub async fn receive(&self, wait: Duration) -> Result<Option<Delivery>> {
         let queues = self.at.queues()?;
         let wait = if wait.is_zero() { Wait::No } else { Wait::AtMost(wait) };
@@ -127,13 +234,27 @@ impl Queue {
         };
         let asked = |error: Error| error.asking(format!("receive from queue {}", self.name));
         let came = self.at.session()?.run(request).await.map_err(asked)?;
-        Ok(came.into_iter().next().map(|delivered| Delivery::new(queues.clone(), delivered)))
+        let deliver = |delivered| Delivery::new(self.at.clone(), queues.clone(), delivered);
+        Ok(came.into_iter().next().map(deliver))
     }
 
     /// Looks at the first messages without taking them, at most so many.
     ///
     /// # Errors
     /// `NotFound`.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> leasehold::Result<()> {
+    /// # let leasehold = leasehold::memory().await?;
+    /// # let orders = leasehold.queue("orders");
+    /// # orders.declare(&leasehold::QueueConfig::default()).await?;
+    /// orders.publish("order 42").await?;
+    /// let first = orders.peek(1).await?;
+    /// assert_eq!(first[0].content.body, b"order 42");
+    /// assert_eq!(orders.inspect().await?.ready, 1);
+    /// # Ok(()) }
+    /// ```
     pub async fn peek(&self, max: u32) -> Result<Vec<Peeked>> {
         self.at.queues()?.peek(&self.name, max).await
     }
@@ -142,6 +263,17 @@ impl Queue {
     ///
     /// # Errors
     /// `NotFound`.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> leasehold::Result<()> {
+    /// # let leasehold = leasehold::memory().await?;
+    /// # let orders = leasehold.queue("orders");
+    /// # orders.declare(&leasehold::QueueConfig::default()).await?;
+    /// let view = orders.inspect().await?;
+    /// assert_eq!((view.ready, view.in_flight, view.consumers), (0, 0, 0));
+    /// # Ok(()) }
+    /// ```
     pub async fn inspect(&self) -> Result<QueueView> {
         self.at.queues()?.inspect_queue(&self.name).await
     }
@@ -150,6 +282,17 @@ impl Queue {
     ///
     /// # Errors
     /// `NotFound`.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> leasehold::Result<()> {
+    /// # let leasehold = leasehold::memory().await?;
+    /// # let orders = leasehold.queue("orders");
+    /// # orders.declare(&leasehold::QueueConfig::default()).await?;
+    /// orders.publish("order 42").await?;
+    /// assert_eq!(orders.purge().await?, 1);
+    /// # Ok(()) }
+    /// ```
     pub async fn purge(&self) -> Result<u64> {
         self.at.queues()?.purge(&self.name).await
     }
@@ -158,6 +301,21 @@ impl Queue {
     ///
     /// # Errors
     /// `NotFound`.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> leasehold::Result<()> {
+    /// # let leasehold = leasehold::memory().await?;
+    /// # let orders = leasehold.queue("orders");
+    /// # orders.declare(&leasehold::QueueConfig::default()).await?;
+    /// use std::time::Duration;
+    /// orders.pause().await?;
+    /// orders.publish("order 42").await?;
+    /// assert!(orders.receive(Duration::ZERO).await?.is_none());
+    /// orders.resume().await?;
+    /// assert!(orders.receive(Duration::ZERO).await?.is_some());
+    /// # Ok(()) }
+    /// ```
     pub async fn pause(&self) -> Result<()> {
         self.at.queues()?.pause(&self.name, true).await
     }
@@ -166,6 +324,18 @@ impl Queue {
     ///
     /// # Errors
     /// `NotFound`.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> leasehold::Result<()> {
+    /// # let leasehold = leasehold::memory().await?;
+    /// # let orders = leasehold.queue("orders");
+    /// # orders.declare(&leasehold::QueueConfig::default()).await?;
+    /// orders.pause().await?;
+    /// orders.resume().await?;
+    /// assert!(!orders.inspect().await?.paused);
+    /// # Ok(()) }
+    /// ```
     pub async fn resume(&self) -> Result<()> {
         self.at.queues()?.pause(&self.name, false).await
     }
@@ -175,6 +345,19 @@ impl Queue {
     ///
     /// # Errors
     /// `NotFound`.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> leasehold::Result<()> {
+    /// # let leasehold = leasehold::memory().await?;
+    /// # let orders = leasehold.queue("orders");
+    /// # orders.declare(&leasehold::QueueConfig::default()).await?;
+    /// let dead = leasehold.queue("orders/dead");
+    /// dead.declare(&leasehold::QueueConfig::default()).await?;
+    /// dead.publish("order 42").await?;
+    /// assert_eq!(dead.redrive(Some("orders"), 100).await?, 1);
+    /// # Ok(()) }
+    /// ```
     pub async fn redrive(&self, to: Option<&str>, max: u32) -> Result<u32> {
         self.at.queues()?.redrive(&self.name, to, max).await
     }
@@ -183,12 +366,35 @@ impl Queue {
     ///
     /// # Errors
     /// `NotFound`.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> leasehold::Result<()> {
+    /// # let leasehold = leasehold::memory().await?;
+    /// # let orders = leasehold.queue("orders");
+    /// # orders.declare(&leasehold::QueueConfig::default()).await?;
+    /// orders.publish("order 42").await?;
+    /// assert_eq!(orders.delete().await?, 1);
+    /// # Ok(()) }
+    /// ```
     pub async fn delete(&self) -> Result<u64> {
         self.at.queues()?.delete_queue(&self.name, false, false).await
     }
 }
 
 /// One topic: an exchange of kind `topic` and its subscriptions, which are queues.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> leasehold::Result<()> {
+/// # let leasehold = leasehold::memory().await?;
+/// let events = leasehold.topic("events");
+/// events.declare().await?;
+/// let paid = events.subscribe("billing", "order.paid", &Default::default()).await?;
+/// events.publish("order.paid", "42").await?;
+/// assert_eq!(paid.inspect().await?.ready, 1);
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Topic {
     at: Leasehold,
@@ -205,6 +411,14 @@ impl Topic {
     ///
     /// # Errors
     /// `Different` when an exchange of another kind has its name.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> leasehold::Result<()> {
+    /// # let leasehold = leasehold::memory().await?;
+    /// leasehold.topic("events").declare().await?;
+    /// # Ok(()) }
+    /// ```
     pub async fn declare(&self) -> Result<()> {
         let config = ExchangeConfig::of(ExchangeKind::Topic);
         self.at.queues()?.declare_exchange(&self.name, &config).await
@@ -215,6 +429,16 @@ impl Topic {
     ///
     /// # Errors
     /// `NotFound` when the topic was not declared.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> leasehold::Result<()> {
+    /// # let leasehold = leasehold::memory().await?;
+    /// let events = leasehold.topic("events");
+    /// events.declare().await?;
+    /// assert_eq!(events.publish("order.paid", "42").await?.queues, 0); // nobody subscribed
+    /// # Ok(()) }
+    /// ```
     pub async fn publish(&self, subject: &str, message: impl Into<Message>) -> Result<Published> {
         let target = Target::Exchange(self.name.clone(), subject.into());
         self.at.publish(target, message.into(), false).await
@@ -225,6 +449,18 @@ impl Topic {
     ///
     /// # Errors
     /// `NotFound` when the topic was not declared; `Different` when the queue has other settings.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> leasehold::Result<()> {
+    /// # let leasehold = leasehold::memory().await?;
+    /// let events = leasehold.topic("events");
+    /// events.declare().await?;
+    /// let all = events.subscribe("audit", "#", &leasehold::QueueConfig::default()).await?;
+    /// events.publish("order.paid", "42").await?;
+    /// assert_eq!(all.peek(1).await?[0].content.body, b"42");
+    /// # Ok(()) }
+    /// ```
     pub async fn subscribe(
         &self,
         subscription: &str,

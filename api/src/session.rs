@@ -4,19 +4,28 @@
 //! Waiters and deliveries belong to it, so when this process dies they go back within its TTL.
 //! Locks do not end with it unless asked to (`bound`): they have a TTL of their own, and a hiccup
 //! of the session must not cost a lock that is being renewed.
+//!
+//! After a restart an engine still has the sessions in which something is held, for a grace and as
+//! nobody's: it answers `NoSession` until they are taken up again. So that is what is tried first.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::engine::{LockEngine, OpenSession, SessionRef};
-use crate::{ErrorKind, Result};
+use crate::{Error, ErrorKind, Result};
 
-/// How long a session outlives its process.
-pub(crate) const SESSION_TTL: Duration = Duration::from_secs(10);
+/// How long a session outlives its process if not said.
+pub const SESSION_TTL: Duration = Duration::from_secs(10);
+/// The shortest that a session's TTL may be: a slow network or a short pause must not end it.
+pub const SESSION_TTL_MIN: Duration = Duration::from_millis(500);
+/// The longest that a session's TTL may be: what the dead have in hand must come back.
+pub const SESSION_TTL_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+/// Signs of life within one TTL.
+const SIGNS: u32 = 3;
 /// How long after a failed sign of life the next is given.
 const RETRY: Duration = Duration::from_millis(250);
 /// A new session that is gone so soon was never there.
@@ -24,8 +33,38 @@ const AT_ONCE: Duration = Duration::from_secs(1);
 
 pub(crate) struct SessionKeeper {
     locks: Arc<dyn LockEngine>,
-    label: Option<Arc<str>>,
+    life: Life,
     open: Mutex<Option<Kept>>,
+}
+
+/// How a session lives.
+#[derive(Debug, Clone)]
+pub(crate) struct Life {
+    pub ttl: Duration,
+    pub label: Option<Arc<str>>,
+}
+
+impl Life {
+    /// Asks for a session of this kind, or for one that is there to be taken up again.
+    fn open(&self, resume: Option<SessionRef>) -> OpenSession {
+        OpenSession { ttl: Some(self.ttl), resume, label: self.label.clone() }
+    }
+
+    /// Says that a session lives. After a restart of the engine it may still be there although
+    /// nobody has it, and has to be taken up again.
+    async fn show(&self, locks: &dyn LockEngine, session: &SessionRef) -> Result<()> {
+        let within = self.ttl / SIGNS;
+        match timeout(within, locks.keep_alive(session)).await {
+            Ok(Err(error)) if error.kind == ErrorKind::NoSession => {
+                locks.open_session(&self.open(Some(session.clone()))).await.map(drop)
+            }
+            Ok(shown) => shown,
+            Err(_) => {
+                let wrong = format!("the engine did not answer within {within:?}");
+                Err(Error::new(ErrorKind::Unavailable, wrong))
+            }
+        }
+    }
 }
 
 struct Kept {
@@ -41,8 +80,8 @@ impl Drop for Kept {
 }
 
 impl SessionKeeper {
-    pub fn new(locks: Arc<dyn LockEngine>, label: Option<Arc<str>>) -> Arc<Self> {
-        Arc::new(Self { locks, label, open: Mutex::new(None) })
+    pub fn new(locks: Arc<dyn LockEngine>, life: Life) -> Arc<Self> {
+        Arc::new(Self { locks, life, open: Mutex::new(None) })
     }
 
     /// The session, opened if there is none; [`SessionRef::NONE`] where the engine has none.
@@ -53,24 +92,34 @@ impl SessionKeeper {
         {
             return Ok(kept.session.clone());
         }
-        let ask = OpenSession { ttl: Some(SESSION_TTL), resume: None, label: self.label.clone() };
-        let session = match self.locks.open_session(&ask).await {
+        let session = match self.locks.open_session(&self.life.open(None)).await {
             Ok(opened) => opened.session,
             Err(error) if error.kind == ErrorKind::Unsupported => return Ok(SessionRef::NONE),
             Err(error) => return Err(error),
         };
-        let task = tokio::spawn(keep_alive(Arc::downgrade(&self.locks), session.clone()));
-        *open = Some(Kept { session: session.clone(), task });
+        *open = Some(self.keep(session.clone()));
         Ok(session)
     }
 
-    /// Forgets a session of which the engine says that it has ended, so that the next call of
-    /// [`session`](Self::session) opens another.
-    pub async fn ended(&self, session: &SessionRef) {
+    fn keep(&self, session: SessionRef) -> Kept {
+        let locks = Arc::downgrade(&self.locks);
+        let task = tokio::spawn(keep_alive(locks, self.life.clone(), session.clone()));
+        Kept { session, task }
+    }
+
+    /// The engine says that a session has ended. It is taken up again if it is there, and else
+    /// forgotten, so that the next call of [`session`](Self::session) opens another.
+    async fn ended(&self, session: &SessionRef) -> Result<()> {
         let mut open = self.open.lock().await;
-        if open.as_ref().is_some_and(|kept| kept.session == *session) {
-            *open = None;
+        if open.as_ref().is_none_or(|kept| kept.session != *session) {
+            return Ok(());
         }
+        *open = match self.locks.open_session(&self.life.open(Some(session.clone()))).await {
+            Ok(_) => Some(self.keep(session.clone())),
+            Err(error) if error.kind == ErrorKind::NoSession => None,
+            Err(error) => return Err(error),
+        };
+        Ok(())
     }
 
     /// Runs a request in the session; if the session has ended, again in a new one. A request may
@@ -89,7 +138,7 @@ impl SessionKeeper {
                     if error.kind == ErrorKind::NoSession
                         && !(is_new && asked.elapsed() < AT_ONCE) =>
                 {
-                    self.ended(&session).await;
+                    self.ended(&session).await?;
                     is_new = true;
                 }
                 result => return result,
@@ -99,28 +148,30 @@ impl SessionKeeper {
 
     /// Ends the session and everything in it.
     pub async fn close(&self) -> Result<()> {
-        let kept = self.open.lock().await.take();
-        match kept {
-            Some(kept) => self.locks.close_session(&kept.session).await,
-            None => Ok(()),
-        }
+        let mut open = self.open.lock().await;
+        let Some(kept) = &*open else { return Ok(()) };
+        // Forgotten only afterwards: if this future is dropped, closing can be asked again.
+        let closed = self.locks.close_session(&kept.session).await;
+        *open = None;
+        closed
     }
 }
 
-async fn keep_alive(locks: Weak<dyn LockEngine>, session: SessionRef) {
-    let mut pause = SESSION_TTL / 3;
+async fn keep_alive(locks: Weak<dyn LockEngine>, life: Life, session: SessionRef) {
+    let due = life.ttl / SIGNS;
+    let mut pause = due;
     loop {
         tokio::time::sleep(pause).await;
         let Some(locks) = locks.upgrade() else { return };
-        pause = match locks.keep_alive(&session).await {
-            Ok(()) => SESSION_TTL / 3,
+        pause = match life.show(&*locks, &session).await {
+            Ok(()) => due,
             Err(error) if error.kind == ErrorKind::NoSession => {
                 tracing::warn!(session = session.id, %error, "the session has ended");
                 return;
             }
             Err(error) => {
                 tracing::warn!(session = session.id, %error, "no sign of life reached the engine");
-                RETRY
+                RETRY.min(due)
             }
         };
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::engine::LockView;
 use crate::register::Versioned;
-use crate::{Error, ErrorKind, Expect, Leasehold, LockGuard, Register, Result};
+use crate::{Expect, Leasehold, LockGuard, Register, Result};
 
 /// How long one watch lasts before it is renewed: shorter than what proxies allow.
 const WATCH: Duration = Duration::from_secs(30);
@@ -17,6 +17,18 @@ pub fn election_lock(name: &str) -> String {
 }
 
 /// An election: at most one candidate leads at a time.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> leasehold::Result<()> {
+/// # let leasehold = leasehold::memory().await?;
+/// let election = leasehold.election("scheduler");
+/// let office = election.campaign("node 1").await?;
+/// let leader = election.leader().await?.expect("one leads");
+/// assert_eq!((leader.value.as_str(), leader.token), ("node 1", office.token()));
+/// office.release().await?;
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Election {
     at: Leasehold,
@@ -24,6 +36,18 @@ pub struct Election {
 }
 
 /// Who leads.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> leasehold::Result<()> {
+/// # let leasehold = leasehold::memory().await?;
+/// let office = leasehold.election("scheduler").campaign("node 1").await?;
+/// if let Some(leader) = leasehold.election("scheduler").leader().await? {
+///     println!("{} leads since {:?}, term {}", leader.value, leader.since, leader.token);
+/// }
+/// # office.release().await?;
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Leader {
     /// What the leader said of itself when it campaigned.
@@ -36,6 +60,17 @@ pub struct Leader {
 
 impl Leader {
     /// The leader that a lock's view shows.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> leasehold::Result<()> {
+    /// # let leasehold = leasehold::memory().await?;
+    /// let office = leasehold.election("scheduler").campaign("node 1").await?;
+    /// let view = leasehold.inspect(&leasehold::election_lock("scheduler")).await?;
+    /// assert_eq!(leasehold::Leader::of(&view).map(|leader| leader.token), Some(office.token()));
+    /// # office.release().await?;
+    /// # Ok(()) }
+    /// ```
     pub fn of(view: &LockView) -> Option<Self> {
         let holder = view.holders.first()?;
         let value = holder.label.clone().unwrap_or_default();
@@ -45,21 +80,57 @@ impl Leader {
 
 impl Leasehold {
     /// An election by name.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> leasehold::Result<()> {
+    /// # let leasehold = leasehold::memory().await?;
+    /// assert!(leasehold.election("scheduler").leader().await?.is_none());
+    /// # Ok(()) }
+    /// ```
     pub fn election(&self, name: &str) -> Election {
         Election { at: self.clone(), lock: election_lock(name).into() }
     }
 
     /// A latch that opens after `count` counts.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> leasehold::Result<()> {
+    /// # let leasehold = leasehold::memory().await?;
+    /// let ready = leasehold.latch("ready", 2);
+    /// assert_eq!(ready.count_down().await?, 1);
+    /// assert_eq!(ready.count_down().await?, 0);
+    /// ready.wait().await?;
+    /// # Ok(()) }
+    /// ```
     pub fn latch(&self, name: &str, count: u64) -> Latch {
         Latch { register: self.register(format!("latch/{name}")), count }
     }
 
     /// A barrier at which `parties` meet, again and again.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> leasehold::Result<()> {
+    /// # let leasehold = leasehold::memory().await?;
+    /// assert_eq!(leasehold.barrier("phase", 1).wait().await?, 0); // one party meets itself
+    /// # Ok(()) }
+    /// ```
     pub fn barrier(&self, name: &str, parties: u64) -> Barrier {
         Barrier { register: self.register(format!("barrier/{name}")), parties }
     }
 
     /// A job that runs once per schedule, however many processes try.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> leasehold::Result<()> {
+    /// # let leasehold = leasehold::memory().await?;
+    /// let ran = leasehold.job("nightly").run(async |_| "done").await?;
+    /// assert_eq!(ran, Some("done"));
+    /// # Ok(()) }
+    /// ```
     pub fn job(&self, name: &str) -> Job {
         Job {
             at: self.clone(),
@@ -75,6 +146,16 @@ impl Election {
     ///
     /// # Errors
     /// As of [`Lock::acquire`](crate::Lock::acquire).
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> leasehold::Result<()> {
+    /// # let leasehold = leasehold::memory().await?;
+    /// let office = leasehold.election("scheduler").campaign("node 1").await?;
+    /// office.during(async { println!("leading") }).await?;
+    /// office.release().await?;
+    /// # Ok(()) }
+    /// ```
     pub async fn campaign(&self, value: impl Into<Arc<str>>) -> Result<LockGuard> {
         self.at.lock(self.lock.clone()).label(value).acquire().await
     }
@@ -83,6 +164,17 @@ impl Election {
     ///
     /// # Errors
     /// As of [`Lock::acquire`](crate::Lock::acquire).
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> leasehold::Result<()> {
+    /// # let leasehold = leasehold::memory().await?;
+    /// let election = leasehold.election("scheduler");
+    /// let office = election.try_campaign("node 1").await?;
+    /// assert!(office.is_some());
+    /// assert!(election.try_campaign("node 2").await?.is_none());
+    /// # Ok(()) }
+    /// ```
     pub async fn try_campaign(&self, value: impl Into<Arc<str>>) -> Result<Option<LockGuard>> {
         self.at.lock(self.lock.clone()).label(value).try_acquire().await
     }
@@ -91,6 +183,18 @@ impl Election {
     ///
     /// # Errors
     /// `Unavailable` when the engine cannot be reached.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> leasehold::Result<()> {
+    /// # let leasehold = leasehold::memory().await?;
+    /// let election = leasehold.election("scheduler");
+    /// assert!(election.leader().await?.is_none());
+    /// let office = election.campaign("node 1").await?;
+    /// assert_eq!(election.leader().await?.map(|leader| leader.value), Some("node 1".to_owned()));
+    /// # office.release().await?;
+    /// # Ok(()) }
+    /// ```
     pub async fn leader(&self) -> Result<Option<Leader>> {
         Ok(Leader::of(&self.at.locks()?.inspect(&self.lock).await?))
     }
@@ -100,6 +204,20 @@ impl Election {
     ///
     /// # Errors
     /// `Unavailable` when the engine cannot be reached.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> leasehold::Result<()> {
+    /// # let leasehold = leasehold::memory().await?;
+    /// let election = leasehold.election("scheduler");
+    /// let observer = election.clone();
+    /// let watching = tokio::spawn(async move { observer.changed(None).await });
+    /// let office = election.campaign("node 1").await?;
+    /// let leader = watching.await.expect("it does not panic")?;
+    /// assert_eq!(leader.map(|leader| leader.value), Some("node 1".to_owned()));
+    /// # office.release().await?;
+    /// # Ok(()) }
+    /// ```
     pub async fn changed(&self, known: Option<u64>) -> Result<Option<Leader>> {
         loop {
             let view = self.at.locks()?.watch(&self.lock, known, WATCH).await?;
@@ -112,6 +230,16 @@ impl Election {
 }
 
 /// A latch: closed until it has been counted down.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> leasehold::Result<()> {
+/// # let leasehold = leasehold::memory().await?;
+/// let ready = leasehold.latch("ready", 1);
+/// ready.count_down().await?;
+/// ready.wait().await?;
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Latch {
     register: Register,
@@ -123,6 +251,14 @@ impl Latch {
     ///
     /// # Errors
     /// `Unavailable` when the engine cannot be reached: it may have been counted.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> leasehold::Result<()> {
+    /// # let leasehold = leasehold::memory().await?;
+    /// assert_eq!(leasehold.latch("ready", 3).count_down().await?, 2);
+    /// # Ok(()) }
+    /// ```
     pub async fn count_down(&self) -> Result<u64> {
         let mut left = 0;
         let change = |value: Option<&[u8]>| {
@@ -138,6 +274,18 @@ impl Latch {
     ///
     /// # Errors
     /// `Unavailable` when the engine cannot be reached.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> leasehold::Result<()> {
+    /// # let leasehold = leasehold::memory().await?;
+    /// let ready = leasehold.latch("ready", 1);
+    /// let waits = ready.clone();
+    /// let waiting = tokio::spawn(async move { waits.wait().await });
+    /// ready.count_down().await?;
+    /// waiting.await.expect("it does not panic")?;
+    /// # Ok(()) }
+    /// ```
     pub async fn wait(&self) -> Result<()> {
         let mut seen = self.register.read().await?;
         while number(seen.as_ref().map(|r| &r.value[..])).0 < self.count {
@@ -151,12 +299,35 @@ impl Latch {
     ///
     /// # Errors
     /// `Unavailable` when the engine cannot be reached.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> leasehold::Result<()> {
+    /// # let leasehold = leasehold::memory().await?;
+    /// let ready = leasehold.latch("ready", 2);
+    /// ready.count_down().await?;
+    /// ready.reset().await?;
+    /// assert_eq!(ready.count_down().await?, 1);
+    /// # Ok(()) }
+    /// ```
     pub async fn reset(&self) -> Result<()> {
         self.register.delete_if(Expect::Anything).await.map(|_| ())
     }
 }
 
 /// A barrier: everybody waits until everybody is there; then it closes for the next round.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> leasehold::Result<()> {
+/// # let leasehold = leasehold::memory().await?;
+/// let phase = leasehold.barrier("phase", 2);
+/// let other = phase.clone();
+/// let waiting = tokio::spawn(async move { other.wait().await });
+/// assert_eq!(phase.wait().await?, 0);
+/// assert_eq!(waiting.await.expect("it does not panic")?, 0);
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Barrier {
     register: Register,
@@ -169,6 +340,15 @@ impl Barrier {
     ///
     /// # Errors
     /// `Unavailable` when the engine cannot be reached.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> leasehold::Result<()> {
+    /// # let leasehold = leasehold::memory().await?;
+    /// let phase = leasehold.barrier("phase", 1);
+    /// assert_eq!((phase.wait().await?, phase.wait().await?), (0, 1));
+    /// # Ok(()) }
+    /// ```
     pub async fn wait(&self) -> Result<u64> {
         let mut mine = 0;
         let change = |value: Option<&[u8]>| {
@@ -197,6 +377,17 @@ fn number(value: Option<&[u8]>) -> (u64, u64) {
 }
 
 /// A scheduled job: who comes first runs it, the others skip it.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> leasehold::Result<()> {
+/// # let leasehold = leasehold::memory().await?;
+/// use std::time::Duration;
+/// let job = leasehold.job("nightly").at_least(Duration::from_secs(60));
+/// assert!(job.run(async |_| ()).await?.is_some());
+/// assert!(job.run(async |_| ()).await?.is_none()); // it just ran
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Job {
     at: Leasehold,
@@ -208,6 +399,16 @@ pub struct Job {
 impl Job {
     /// The lock stays taken at least so long after the start, so that processes whose clocks
     /// differ do not run a short job twice.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> leasehold::Result<()> {
+    /// # let leasehold = leasehold::memory().await?;
+    /// use std::time::Duration;
+    /// let job = leasehold.job("hourly").at_least(Duration::from_secs(60));
+    /// # job.run(async |_| ()).await?;
+    /// # Ok(()) }
+    /// ```
     #[must_use]
     pub fn at_least(mut self, time: Duration) -> Self {
         self.at_least = time;
@@ -215,6 +416,16 @@ impl Job {
     }
 
     /// How long the lock outlives a process that died in the job; 60 s if not said.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> leasehold::Result<()> {
+    /// # let leasehold = leasehold::memory().await?;
+    /// use std::time::Duration;
+    /// let job = leasehold.job("report").at_most(Duration::from_secs(600));
+    /// # job.run(async |_| ()).await?;
+    /// # Ok(()) }
+    /// ```
     #[must_use]
     pub fn at_most(mut self, time: Duration) -> Self {
         self.at_most = time;
@@ -228,9 +439,10 @@ impl Job {
     /// [`Lock::acquire`](crate::Lock::acquire) for the rest.
     ///
     /// ```
-    /// # use leasehold_api as leasehold;
     /// # use std::time::Duration;
-    /// # async fn example(leasehold: leasehold::Leasehold) -> leasehold::Result<()> {
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> leasehold::Result<()> {
+    /// # let leasehold = leasehold::memory().await?;
     /// let job = leasehold.job("nightly").at_least(Duration::from_secs(60));
     /// let ran = job.run(async |token| println!("running under {token}")).await?;
     /// # Ok(()) }
@@ -239,15 +451,7 @@ impl Job {
         let started = tokio::time::Instant::now();
         let lock = self.at.lock(self.lock.clone()).ttl(self.at_most.max(self.at_least));
         let Some(guard) = lock.try_acquire().await? else { return Ok(None) };
-        let lost = guard.lost();
-        let done = tokio::select! {
-            biased;
-            done = work(guard.token()) => done,
-            ending = lost => {
-                let wrong = format!("the job's lock was lost: {ending}");
-                return Err(Error::new(ErrorKind::Stale, wrong));
-            }
-        };
+        let done = guard.during(work(guard.token())).await?;
         let left = self.at_least.saturating_sub(started.elapsed());
         match left.is_zero() {
             true => guard.release().await?,

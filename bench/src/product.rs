@@ -154,7 +154,7 @@ impl Server {
         let mut call = Command::new("taskset");
         call.args(["-c", "0"]).arg(program).arg("serve").arg("--data-dir");
         call.arg(directory.join("server")).args(["--http-listen", "127.0.0.1:0", "--json"]);
-        call.args(["--log-level", "error"]).stdout(Stdio::piped());
+        call.args(["--resp-listen", "off", "--log-level", "error"]).stdout(Stdio::piped());
         let mut server = Self(call.spawn().expect("the server starts; taskset is of util-linux"));
         let stdout = server.0.stdout.take().expect("it is piped");
         let mut line = String::new();

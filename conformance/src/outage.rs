@@ -230,7 +230,7 @@ fn start_server(program: &Path, directory: &Path, port: u16) -> Result<(Owned, D
     let began = Instant::now();
     let mut call = Command::new(program);
     call.args(["serve", "--http-listen", &format!("127.0.0.1:{port}"), "--data-dir"]);
-    call.arg(directory.join("data")).stdout(Stdio::null());
+    call.arg(directory.join("data")).args(["--resp-listen", "off"]).stdout(Stdio::null());
     let mut server = Owned(call.spawn().map_err(|e| format!("{}: {e}", program.display()))?);
     while !answers(port) {
         if let Ok(Some(status)) = server.0.try_wait() {

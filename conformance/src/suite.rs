@@ -1,12 +1,15 @@
 //! The cases, and the words they are written in.
 
+mod cancels;
 mod commit;
 mod locks;
 mod losses;
 mod queues;
 mod registers;
+mod sessions;
 mod settling;
 mod together;
+mod wakes;
 
 use std::future::Future;
 use std::time::Duration;
@@ -48,6 +51,9 @@ pub(crate) fn all() -> Vec<Case> {
         settling::cases(),
         commit::cases(),
         together::cases(),
+        sessions::cases(),
+        wakes::cases(),
+        cancels::all(),
     ];
     modules.into_iter().flatten().collect()
 }

@@ -273,19 +273,20 @@ pub struct Consume {
     pub label: Option<Arc<str>>,
 }
 
-/// What happens all at once or not at all, in this order.
+/// What happens all at once or not at all, in this order. Its parts may be of several sessions, so
+/// it does not matter which one asks.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Commit {
     /// Each lock must be held with this token.
     pub checks: Vec<(Name, Token)>,
-    /// Deliveries to settle.
-    pub settles: Vec<(Receipt, Verdict)>,
+    /// Deliveries to settle, each with the session it was made to.
+    pub settles: Vec<(SessionId, Receipt, Verdict)>,
     /// Messages to publish.
     pub publishes: Vec<Publish>,
     /// Registers to write.
     pub writes: Vec<Write>,
-    /// Holds to release.
-    pub releases: Vec<HoldRef>,
+    /// Holds to release, each with the session it was acquired in.
+    pub releases: Vec<(SessionId, HoldRef)>,
 }
 
 /// One command.

@@ -199,7 +199,7 @@ impl Step<'_> {
                 self.reply_early(ticket, result);
             }
             Op::Commit(commit) => {
-                let result = self.commit(session, request, &commit);
+                let result = self.commit(request, &commit);
                 self.reply(ticket, result);
             }
             Op::Relocate(relocation) => {

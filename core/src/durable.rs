@@ -111,6 +111,8 @@ pub struct Durable {
 
     pub(crate) registers: Slab<Register>,
     pub(crate) register_index: Table,
+    /// How many registers are claimed.
+    pub(crate) claims: usize,
 
     pub(crate) exchanges: Slab<Exchange>,
     pub(crate) exchange_index: Table,
@@ -148,6 +150,7 @@ impl Durable {
             parts: Slab::default(),
             registers: Slab::default(),
             register_index: table(3),
+            claims: 0,
             exchanges: Slab::default(),
             exchange_index: table(4),
             queues: Slab::default(),

@@ -15,6 +15,8 @@ pub struct Delivery {
     pub receipt: Receipt,
     /// The consumer.
     pub consumer: ConsumerId,
+    /// Whether the consumer took this one only, and has ended with it.
+    pub once: bool,
     /// The queue it came from.
     pub queue: QueueId,
     /// 1 for the first delivery.

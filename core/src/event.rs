@@ -9,6 +9,7 @@
 
 use alloc::vec::Vec;
 
+use crate::content::{Edits, Kind};
 use crate::index::{DeathReason, Delayed, Entry, Item, ListId};
 use crate::lock::Ending;
 use crate::message::Envelope;
@@ -153,6 +154,27 @@ pub enum Event<'a> {
     Written { slot: u32, key: &'a [u8], value: &'a [u8], version: u64, expires: Time },
     /// A register is gone.
     Unwritten { slot: u32, version: u64 },
+    /// A key has new content, another expiry, or both.
+    Keyed {
+        /// Its place.
+        slot: u32,
+        /// Its name.
+        key: &'a [u8],
+        /// Its new version.
+        version: u64,
+        /// When it vanishes; 0: never.
+        expires: Time,
+        /// The token under which it is held like a lock; 0: it is not. Equal to the version: it is
+        /// held from now on.
+        claim: u64,
+        /// The edits make it anew, of this kind; `None`: they change what it holds.
+        fresh: Option<Kind>,
+        /// What changes.
+        edits: Edits<'a>,
+    },
+    /// A claimed key with an expiry was given back. Another event than `Unwritten`, since losing
+    /// it is safe.
+    Unclaimed { slot: u32, version: u64 },
     /// A queue was made.
     QueueDeclared { slot: u32, serial: u32, name: &'a str, owner: SessionId, config: &'a [u8] },
     /// A queue is gone with its messages and bindings.

@@ -79,6 +79,10 @@ impl Durable {
                 self.write(slot, key, value, version, expires);
             }
             Event::Unwritten { slot, version } => self.unwrite(slot, version),
+            Event::Keyed { slot, key, version, expires, claim, fresh, edits } => {
+                self.key(stamp.at, slot, key, (version, expires, claim), fresh, edits);
+            }
+            Event::Unclaimed { slot, version } => self.unwrite(slot, version),
             Event::QueueDeclared { slot, serial, name, owner, config } => {
                 self.declare_queue(slot, serial, name, owner, config);
             }

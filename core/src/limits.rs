@@ -16,6 +16,10 @@ pub struct Limits {
     pub key_bytes: usize,
     /// Length of a register's value, bytes.
     pub value_bytes: usize,
+    /// What the hash, list, set or sorted set under one key takes in memory, bytes.
+    pub content_bytes: usize,
+    /// What one decision over keys writes, a command or a script, bytes.
+    pub decision_bytes: usize,
     /// Length of a message's body, bytes.
     pub body_bytes: usize,
     /// Length of all headers and properties of a message together, bytes.
@@ -58,9 +62,12 @@ pub struct Limits {
     pub in_flight_max: usize,
     /// Parts of one atomic commit.
     pub commit_parts_max: usize,
-    /// Remembered request ids.
+    /// Remembered request ids. An id takes 48 bytes and its place in the index 8 to 16, so all of
+    /// them 64 MiB; as many as came within the window are there, not more. At the default numbers
+    /// the window is whole up to 8,333 named requests a second and shorter beyond that. Just below
+    /// a power of two: the ring that keeps them would double otherwise.
     pub requests_max: usize,
-    /// How long a request id is remembered, microseconds.
+    /// How long a request id is remembered, microseconds. A retry after that is a new request.
     pub request_window_us: Time,
     /// Remembered message ids of one queue.
     pub dedup_max: usize,
@@ -87,6 +94,8 @@ impl Default for Limits {
         Self {
             key_bytes: 1024,
             value_bytes: 1 << 20,
+            content_bytes: 16 << 20,
+            decision_bytes: 16 << 20,
             body_bytes: 16 << 20,
             headers_bytes: 64 << 10,
             label_bytes: 1024,
@@ -108,7 +117,7 @@ impl Default for Limits {
             credit_max: 65_535,
             in_flight_max: 1_000_000,
             commit_parts_max: 1024,
-            requests_max: 65_536,
+            requests_max: 1_000_000,
             request_window_us: 120 * SECOND,
             dedup_max: 100_000,
             parked_max: 4096,

@@ -10,6 +10,7 @@
 use alloc::sync::Arc;
 
 use crate::checkpoint::Mark;
+use crate::content::{Content, Kind};
 use crate::slab::NONE;
 use crate::{Mode, Name, SessionId, Tenure, Time, Token};
 
@@ -136,16 +137,38 @@ pub struct Part {
     pub next_in_lock: u32,
 }
 
-/// A versioned value.
+/// A versioned value under a key.
 #[derive(Debug, Clone)]
 pub struct Register {
     /// Its key.
     pub key: Arc<[u8]>,
-    /// Its value.
-    pub value: Arc<[u8]>,
+    /// What it holds.
+    pub content: Content,
+    /// What that takes, see [`Content::bytes`].
+    pub bytes: usize,
     /// Rises with every write of any register of the shard and survives deletion.
     pub version: u64,
     /// When it vanishes; 0: never.
     pub expires: Time,
+    /// The fencing token under which it is held like a lock; 0: it is not. See [`crate::keys`].
+    pub claim: u64,
+    /// Since when it is claimed.
+    pub since: Time,
     pub(crate) mark: Mark,
+}
+
+impl Register {
+    /// A key that holds nothing yet.
+    pub(crate) fn new(key: Arc<[u8]>) -> Self {
+        Self {
+            key,
+            content: Content::empty(Kind::Text),
+            bytes: 0,
+            version: 0,
+            expires: 0,
+            claim: 0,
+            since: 0,
+            mark: Mark::default(),
+        }
+    }
 }

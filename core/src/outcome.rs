@@ -4,6 +4,7 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use crate::content::Kind;
 use crate::index::{Death, Place};
 use crate::queue::{QueueConfig, QueueTotals};
 use crate::{ConsumerId, Listing, Mode, QueueId, SessionId, Ticket, Time, Token};
@@ -152,8 +153,10 @@ pub struct WaiterView {
 /// A register as read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RegisterView {
-    /// Its value.
+    /// Its value; empty when it is not text.
     pub value: Arc<[u8]>,
+    /// What it is.
+    pub kind: Kind,
     /// Its version.
     pub version: u64,
     /// Time until it vanishes; `None`: it stays.

@@ -111,6 +111,8 @@ pub enum Refusal {
     UnknownDelivery(Receipt),
     /// The delivery belongs to another session.
     ForeignDelivery(Receipt),
+    /// The record of the message cannot be read: why, which file, which byte.
+    Unreadable(Box<str>),
     /// The same delivery twice in one command.
     SettledTwice(Receipt),
     /// The request id was used for another kind of command, or its hold has ended since.
@@ -139,6 +141,7 @@ impl Refusal {
             | Self::InUse
             | Self::NotEmpty
             | Self::Permits { .. }
+            | Self::Unreadable(_)
             | Self::DiskFull
             | Self::PageNeeded => Retry::Later,
             Self::Stopped => Retry::Unknown,
@@ -260,6 +263,11 @@ impl core::fmt::Display for Refusal {
             Self::ForeignDelivery(receipt) => {
                 write!(f, "the delivery with token {} belongs to another session", receipt.token.0)
             }
+            Self::Unreadable(why) => write!(
+                f,
+                "{why}. The message was not delivered; it stays in its queue, in flight until its \
+                 lease or session ends. Ask again for the next one"
+            ),
             Self::SettledTwice(receipt) => write!(
                 f,
                 "the delivery with token {} is named twice; name it once",

@@ -6,7 +6,7 @@ use crate::event::{Answered, Event};
 use crate::evolve::{Guarded, Stamp};
 use crate::outcome::{Effect, EffectKind, Outcome, Refusal};
 use crate::volatile::{LockWaits, Timer, Volatile};
-use crate::{Command, Durable, Limits, Shape, Ticket, Time};
+use crate::{Command, ConsumerId, Durable, Limits, Receipt, Shape, Ticket, Time};
 
 /// Takes events down. The journal behind it gives each its place.
 pub trait Log {
@@ -123,6 +123,20 @@ impl Core {
         Ok(())
     }
 
+    /// Tells of deliveries whose records cannot be read, so that nobody got them: the messages stay
+    /// in flight until their lease or session ends, and the consumers have their credit back.
+    pub fn unreadable(
+        &mut self,
+        now: Time,
+        deliveries: &[(ConsumerId, Receipt)],
+        log: &mut dyn Log,
+        out: &mut Vec<Effect>,
+    ) {
+        self.stepped(now, log, out, |step| {
+            deliveries.iter().for_each(|(id, receipt)| step.unreadable(*id, *receipt));
+        });
+    }
+
     /// Puts what a checkpoint would otherwise have to carry into the journal.
     pub fn before_checkpoint(&mut self, now: Time, log: &mut dyn Log, out: &mut Vec<Effect>) {
         self.stepped(now, log, out, |step| step.store_large_pages());
@@ -154,7 +168,7 @@ impl Core {
         crate::check::check(&self.durable, &self.volatile);
     }
 
-    fn stepped(
+    pub(crate) fn stepped(
         &mut self,
         now: Time,
         log: &mut dyn Log,

@@ -787,6 +787,46 @@ fn after_a_restart_what_may_have_been_delivered_says_so_and_the_rest_does_not() 
 }
 
 #[test]
+fn an_unreadable_message_waits_for_its_lease_and_nobody_for_it() {
+    let mut b = Bench::new();
+    let x = b.session();
+    b.queue("q", QueueConfig { lease_us: Some(SECOND), ..plain() });
+    ["rotten", "good", "last"].iter().for_each(|body| b.put("q", body));
+    let consumer = b.consume(x, "q", 1);
+    let rotten = b.one().receipt;
+    let unreadable = |b: &mut Bench, consumer, receipt| {
+        let lost = [(consumer, receipt)];
+        b.shard.act(|core, log, out| core.unreadable(log.now, &lost, log, out));
+    };
+    unreadable(&mut b, consumer, rotten);
+    let good = b.one();
+    assert_eq!((good.body.as_str(), b.view("q").in_flight), ("good", 2));
+    // Told twice it frees nothing more.
+    unreadable(&mut b, consumer, rotten);
+    assert_eq!(b.bodies(), [""; 0]);
+    b.ack(x, good.receipt);
+    let last = b.one();
+    b.ack(x, last.receipt);
+    assert_eq!((last.body.as_str(), b.view("q").in_flight), ("last", 1));
+    b.after(2 * SECOND);
+    let again = b.one();
+    assert_eq!((again.body.as_str(), again.attempt), ("rotten", 2));
+    // When the lease was over first, that gave the credit back.
+    b.after(2 * SECOND);
+    assert_eq!(b.one().attempt, 3);
+    unreadable(&mut b, consumer, again.receipt);
+    assert_eq!((b.bodies(), b.view("q").in_flight), (vec![], 1));
+
+    b.queue("fast", plain());
+    let fast = b.consume_with(x, "fast", 1, |consume| consume.no_ack = true).expect("a consumer");
+    ["rotten", "good"].iter().for_each(|body| b.put("fast", body));
+    let rotten = b.one().receipt;
+    unreadable(&mut b, fast, rotten);
+    assert_eq!(b.bodies(), ["good"]);
+    b.done();
+}
+
+#[test]
 fn a_commit_with_one_bad_part_does_nothing_and_a_good_one_all() {
     let mut b = Bench::new();
     let x = b.session();
@@ -820,15 +860,15 @@ fn a_commit_with_one_bad_part_does_nothing_and_a_good_one_all() {
     };
     let good = Commit {
         checks: vec![(name("lock"), token)],
-        settles: vec![(receipt, Verdict::Ack)],
+        settles: vec![(x, receipt, Verdict::Ack)],
         publishes: vec![publish("out"), publish("out")],
         writes: vec![write.clone()],
-        releases: vec![HoldRef { name: name("lock"), token, hold: 1 }],
+        releases: vec![(x, HoldRef { name: name("lock"), token, hold: 1 })],
     };
     let stale = Token(token.0 - 1);
     let bad: Vec<Commit> = vec![
         Commit { checks: vec![(name("lock"), stale)], ..good.clone() },
-        Commit { settles: vec![(receipt, Verdict::Ack); 2], ..good.clone() },
+        Commit { settles: vec![(x, receipt, Verdict::Ack); 2], ..good.clone() },
         Commit { publishes: vec![publish("out"), publish("none")], ..good.clone() },
         Commit { publishes: vec![publish("out"), publish("out"), publish("out")], ..good.clone() },
         Commit { writes: vec![Write { expect: Expect::Present, ..write.clone() }], ..good.clone() },
@@ -845,6 +885,63 @@ fn a_commit_with_one_bad_part_does_nothing_and_a_good_one_all() {
     assert!(matches!(answer, Ok(Outcome::Committed { ref versions }) if versions.len() == 1));
     assert_eq!((b.view("in").in_flight, b.ready("in"), b.ready("out")), (0, 0, 2));
     assert_eq!(b.ask(ME, Op::Check(name("lock"), token)), Ok(Outcome::Held(false)));
+    b.done();
+}
+
+#[test]
+fn a_commit_may_hold_parts_of_several_sessions() {
+    let mut b = Bench::new();
+    let (x, y) = (b.session(), b.session());
+    b.queue("in", plain());
+    let mut receipts = Vec::new();
+    for who in [x, y] {
+        b.put("in", "m");
+        b.consume(who, "in", 1);
+        receipts.push(b.one().receipt);
+    }
+    let mut releases = Vec::new();
+    for (who, lock) in [(ME, "theirs by time"), (y, "by session")] {
+        let bound = who != ME;
+        let acquire = Acquire {
+            wants: Wants::One(name(lock), Mode::Exclusive),
+            hold: 1,
+            reentrant: false,
+            tenure: Tenure { ttl_us: (!bound).then_some(SECOND), session: bound },
+            wait: Wait::No,
+            lock_delay_us: 0,
+            label: None,
+        };
+        let Ok(Outcome::Granted { token, .. }) = b.ask(who, Op::Acquire(Box::new(acquire))) else {
+            panic!("the lock is free")
+        };
+        releases.push((who, HoldRef { name: name(lock), token, hold: 1 }));
+    }
+    let ack = |who, receipt| (who, receipt, Verdict::Ack);
+    let settles = vec![ack(x, receipts[0]), ack(y, receipts[1])];
+    let good = Commit { settles, releases, ..Commit::default() };
+    let late = HoldRef { token: Token(receipts[0].token.0), ..good.releases[1].1.clone() };
+    let foreign = vec![ack(x, receipts[0]), ack(x, receipts[1])];
+    let nobodys = vec![ack(x, receipts[0]), ack(ME, receipts[1])];
+    let bad = [
+        Commit { settles: foreign, ..good.clone() },
+        Commit { settles: nobodys, ..good.clone() },
+        Commit { releases: vec![good.releases[0].clone(), (y, late)], ..good.clone() },
+        Commit { releases: vec![(x, good.releases[0].1.clone())], ..good.clone() },
+        Commit { releases: vec![(ME, good.releases[1].1.clone())], ..good.clone() },
+    ];
+    for commit in bad {
+        let before = b.shard.log.records.len();
+        // Whoever asks, a part counts for the session that it names.
+        let answer = b.ask(y, Op::Commit(Box::new(commit)));
+        assert!(answer.is_err(), "{answer:?}");
+        assert_eq!(b.shard.log.records.len(), before, "{answer:?} left a trace");
+    }
+    let answer = b.ask(ME, Op::Commit(Box::new(good.clone())));
+    assert_eq!(answer, Ok(Outcome::Committed { versions: Vec::new() }));
+    assert_eq!((b.view("in").in_flight, b.view("in").totals.acked), (0, 2));
+    for (_, HoldRef { name, token, .. }) in good.releases {
+        assert_eq!(b.ask(ME, Op::Check(name, token)), Ok(Outcome::Held(false)));
+    }
     b.done();
 }
 

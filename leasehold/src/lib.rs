@@ -48,6 +48,17 @@ pub use leasehold_api::*;
 /// `Unavailable` when another process has it open or it cannot be written; `Broken` when its
 /// journal is damaged, naming the file and the offset; `Unsupported` when this build has no
 /// embedded engine.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> leasehold::Result<()> {
+/// # let directory = tempfile::tempdir().expect("a directory");
+/// # let directory = directory.path();
+/// let leasehold = leasehold::open(directory).await?;
+/// let guard = leasehold.lock("nightly").acquire().await?;
+/// guard.release().await?;
+/// # Ok(()) }
+/// ```
 pub async fn open(path: impl AsRef<Path>) -> Result<Leasehold> {
     native(Some(path.as_ref())).await
 }
@@ -56,6 +67,14 @@ pub async fn open(path: impl AsRef<Path>) -> Result<Leasehold> {
 ///
 /// # Errors
 /// `Unsupported` when this build has no embedded engine.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> leasehold::Result<()> {
+/// let leasehold = leasehold::memory().await?;
+/// assert_eq!(leasehold.guarantees()?.survives, leasehold::Survives::Nothing);
+/// # Ok(()) }
+/// ```
 pub async fn memory() -> Result<Leasehold> {
     native(None).await
 }

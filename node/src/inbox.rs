@@ -12,12 +12,17 @@ use leasehold_core::{Command, Op};
 
 use crate::client::Mailbox;
 use crate::error::NodeError;
+use crate::resident::{Bell, MoveIn, RESIDENT, Resident};
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct State {
     commands: Vec<Command>,
     bytes: usize,
     sleeping: bool,
+    /// Rung instead of waking the thread, once a resident waits in its stead.
+    bell: Option<Bell>,
+    /// A resident on its way to the thread.
+    moving_in: Option<MoveIn>,
     senders_waiting: usize,
     closing: bool,
     stopped: Option<String>,
@@ -28,13 +33,18 @@ struct State {
 }
 
 /// See the module.
-#[derive(Debug)]
 pub(crate) struct Inbox {
     state: Mutex<State>,
     work: Condvar,
     space: Condvar,
     commands_max: usize,
     bytes_max: usize,
+}
+
+impl std::fmt::Debug for Inbox {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Inbox").finish_non_exhaustive()
+    }
 }
 
 fn weight(command: &Command) -> usize {
@@ -44,6 +54,14 @@ fn weight(command: &Command) -> usize {
         Op::Write(write) => write.value.as_ref().map_or(0, |value| value.len()),
         _ => 0,
     }
+}
+
+/// What [`Inbox::take`] found.
+pub(crate) struct Taken {
+    /// It is not closing, or there are commands to be finished.
+    pub open: bool,
+    /// Senders will ring.
+    pub sleeps: bool,
 }
 
 impl Inbox {
@@ -69,7 +87,7 @@ impl Inbox {
             mailbox.close(why);
         }
         let mut id = state.last_client.wrapping_add(1).max(1);
-        while state.clients.contains_key(&id) {
+        while state.clients.contains_key(&id) || id == RESIDENT {
             id = id.wrapping_add(1).max(1);
         }
         state.last_client = id;
@@ -90,8 +108,8 @@ impl Inbox {
         let mut state = self.lock();
         for command in commands {
             while state.commands.len() >= self.commands_max || state.bytes >= self.bytes_max {
-                if state.sleeping {
-                    self.work.notify_one();
+                if std::mem::take(&mut state.sleeping) {
+                    self.ring(&state);
                 }
                 state.senders_waiting += 1;
                 state = self.space.wait(state).expect("nobody panics while holding the inbox");
@@ -106,11 +124,7 @@ impl Inbox {
             state.bytes += weight(&command);
             state.commands.push(command);
         }
-        let wake = std::mem::take(&mut state.sleeping);
-        drop(state);
-        if wake {
-            self.work.notify_one();
-        }
+        self.wake(state);
         Ok(())
     }
 
@@ -128,11 +142,7 @@ impl Inbox {
         }
         state.bytes += weight(&command);
         state.commands.push(command);
-        let wake = std::mem::take(&mut state.sleeping);
-        drop(state);
-        if wake {
-            self.work.notify_one();
-        }
+        self.wake(state);
         Ok(())
     }
 
@@ -140,7 +150,8 @@ impl Inbox {
     /// and empty.
     pub fn drain(&self, out: &mut Vec<Command>, idle: Option<Duration>) -> bool {
         let mut state = self.lock();
-        if state.commands.is_empty() && !state.closing && idle != Some(Duration::ZERO) {
+        let empty = state.commands.is_empty() && state.moving_in.is_none();
+        if empty && !state.closing && idle != Some(Duration::ZERO) {
             state.sleeping = true;
             state = match idle {
                 Some(idle) => {
@@ -164,8 +175,64 @@ impl Inbox {
 
     /// Lets the thread finish what is there and end.
     pub fn close(&self) {
-        self.lock().closing = true;
-        self.work.notify_one();
+        let mut state = self.lock();
+        state.closing = true;
+        state.sleeping = true;
+        self.wake(state);
+    }
+
+    /// Gives the thread a resident. It moves in at the next turn.
+    pub fn lodge(&self, resident: MoveIn) {
+        let mut state = self.lock();
+        state.moving_in = Some(resident);
+        state.sleeping = true;
+        self.wake(state);
+    }
+
+    /// The resident that has come, whose bell is rung from now on.
+    pub fn welcome(&self) -> Option<Box<dyn Resident>> {
+        let move_in = self.lock().moving_in.take()?;
+        let resident = move_in();
+        self.lock().bell = Some(resident.bell());
+        Some(resident)
+    }
+
+    /// Takes all commands without waiting. When there are none and the thread is about to wait at
+    /// its resident's, says so to those who send.
+    pub fn take(&self, out: &mut Vec<Command>, may_sleep: bool) -> Taken {
+        let mut state = self.lock();
+        std::mem::swap(&mut state.commands, out);
+        state.bytes = 0;
+        state.sleeping = may_sleep && out.is_empty() && !state.closing;
+        let taken = Taken { open: !state.closing || !out.is_empty(), sleeps: state.sleeping };
+        let wake = state.senders_waiting > 0;
+        drop(state);
+        if wake {
+            self.space.notify_all();
+        }
+        taken
+    }
+
+    fn wake(&self, mut state: MutexGuard<'_, State>) {
+        if std::mem::take(&mut state.sleeping) {
+            match state.bell.clone() {
+                None => {
+                    drop(state);
+                    self.work.notify_one();
+                }
+                Some(bell) => {
+                    drop(state);
+                    bell();
+                }
+            }
+        }
+    }
+
+    fn ring(&self, state: &State) {
+        match &state.bell {
+            None => self.work.notify_one(),
+            Some(bell) => bell(),
+        }
     }
 
     /// Nothing is taken any more: tells all clients and waiting senders.

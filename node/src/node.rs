@@ -12,6 +12,7 @@ use crate::error::{NodeError, OpenError};
 use crate::inbox::Inbox;
 use crate::metrics::Metrics;
 use crate::options::Options;
+use crate::resident::MoveIn;
 use crate::shard::Shard;
 use crate::turn;
 
@@ -80,6 +81,11 @@ impl Node {
     pub fn client(&self) -> Client {
         let (id, mailbox) = self.inbox.join();
         Client::new(id, self.inbox.clone(), mailbox)
+    }
+
+    /// Lets a door live on the shard's thread; one at a time.
+    pub fn lodge(&self, resident: MoveIn) {
+        self.inbox.lodge(resident);
     }
 
     /// What it counts.

@@ -54,6 +54,9 @@ impl Options {
     pub(crate) fn for_memory(mut self) -> Self {
         let segment_bytes = &mut self.limits.segment_bytes;
         *segment_bytes = MEMORY_SEGMENT_BYTES.min(*segment_bytes);
+        let most = self.limits.segment_bytes as usize / 2;
+        self.limits.content_bytes = self.limits.content_bytes.min(most);
+        self.limits.decision_bytes = self.limits.decision_bytes.min(most);
         self.checkpoint_bytes = MEMORY_CHECKPOINT_BYTES.min(self.checkpoint_bytes);
         self.tail_cache_bytes = MEMORY_CACHE_BYTES.min(self.tail_cache_bytes);
         self.read_cache_bytes = MEMORY_CACHE_BYTES.min(self.read_cache_bytes);

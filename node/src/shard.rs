@@ -8,8 +8,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use leasehold_core::{
-    Command, Commit, Core, Delivery, Durable, Effect, EffectKind, Event, Op, Outcome, Refusal,
-    Stamp, Ticket, outcome::Peeked,
+    Command, Commit, ConsumerId, Core, Delivery, Durable, Effect, EffectKind, Event, Keys, Op,
+    Outcome, Receipt, Refusal, Stamp, Ticket, outcome::Peeked,
 };
 use leasehold_env::{Clock, Disk};
 use leasehold_journal::{Journal, JournalError, Options as JournalOptions, ReplayError};
@@ -59,6 +59,8 @@ pub struct Shard<D: Disk> {
     metrics: Arc<Metrics>,
     /// The commit that is being carried out.
     committing: Option<Parts>,
+    /// Deliveries whose records could not be read, until their consumers have the credit back.
+    unread: Vec<(ConsumerId, Receipt)>,
     /// Since the last failure to set room aside: what may not be accepted.
     full: Fullness,
 }
@@ -154,6 +156,7 @@ impl<D: Disk> Shard<D> {
             counters: Counters::default(),
             metrics: Arc::new(Metrics::default()),
             committing: None,
+            unread: Vec::new(),
             full: Fullness::Roomy,
         };
         shard.boot(clock);
@@ -276,6 +279,26 @@ impl<D: Disk> Shard<D> {
         Ok(())
     }
 
+    /// Runs a procedure over keys; gives the sequence that its answer waits for.
+    pub(crate) fn decide_keys(&mut self, procedure: &mut dyn FnMut(&mut Keys<'_, '_>)) -> u64 {
+        if self.stopped.is_some() {
+            return u64::MAX;
+        }
+        self.with_log(|core, log, now, out| core.keys(now, log, out, |keys| procedure(keys)));
+        self.tally.must_sync
+    }
+
+    /// Whether the disk has room for what one decision over keys may write at most.
+    pub(crate) fn has_room_for_keys(&mut self) -> bool {
+        let needed = self.reserve() + self.options.limits.decision_bytes as u64;
+        if self.journal.headroom() >= needed + SLACK_BYTES {
+            return true;
+        }
+        let roomy = self.make_room(needed) == Fullness::Roomy;
+        self.counters.disk_full += u64::from(!roomy);
+        roomy
+    }
+
     fn make_room(&mut self, needed: u64) -> Fullness {
         // Spares are whole segments, and the end of one may stay unused.
         match self.journal.ensure_headroom(needed + SLACK_BYTES) {
@@ -374,8 +397,9 @@ impl<D: Disk> Shard<D> {
         self.held.push_back(Held { after, ticket, notice });
     }
 
-    /// Brings a delivery's record. A record that cannot be read stays in flight, unseen: it is
-    /// neither lost nor delivered wrong, and the damage is counted and told.
+    /// Brings a delivery's record. A message whose record cannot be read is not delivered; it stays
+    /// in flight until its lease or session ends, and is tried again then. Who asked for one is
+    /// told why there is none; who takes them as they come gets the next one in its place.
     fn fetch(&mut self, delivery: Delivery) -> Option<Notice> {
         let place = delivery.place;
         let mut record = Vec::with_capacity(place.size as usize);
@@ -385,9 +409,15 @@ impl<D: Disk> Shard<D> {
                 self.counters.deliveries += 1;
                 Some(Notice::Delivery(Box::new((delivery, record))))
             }
-            Err(_) => {
+            Err(error) => {
                 self.counters.damaged_reads += 1;
-                None
+                if !delivery.once {
+                    self.unread.push((delivery.consumer, delivery.receipt));
+                    return None;
+                }
+                let refused = Err(Refusal::Unreadable(error.to_string().into()));
+                self.count(&refused);
+                Some(Notice::Reply(refused))
             }
         }
     }
@@ -445,6 +475,7 @@ impl<D: Disk> Shard<D> {
     /// leave.
     pub fn finish(&mut self, clock: &impl Clock) {
         if self.stopped.is_none() {
+            self.give_credit_back();
             self.run_timers();
             self.upkeep();
             if let Err(error) = self.write_and_sync(clock) {
@@ -453,6 +484,14 @@ impl<D: Disk> Shard<D> {
         }
         self.release();
         self.publish_metrics();
+    }
+
+    /// What this brings may be unreadable as well; that is left for the next turn.
+    fn give_credit_back(&mut self) {
+        let unread = std::mem::take(&mut self.unread);
+        if !unread.is_empty() {
+            self.with_log(|core, log, now, out| core.unreadable(now, &unread, log, out));
+        }
     }
 
     fn run_timers(&mut self) {
@@ -489,6 +528,14 @@ impl<D: Disk> Shard<D> {
         Ok(())
     }
 
+    /// The sequence up to which what was decided may be told.
+    pub(crate) fn released(&self) -> u64 {
+        match self.options.durability {
+            Durability::Always => self.journal.durable_sequence(),
+            Durability::Interval(_) | Durability::None => self.journal.written_sequence(),
+        }
+    }
+
     fn release(&mut self) {
         if self.stopped.is_some() {
             // What was not released may not be durable: it is answered with the truth.
@@ -504,10 +551,7 @@ impl<D: Disk> Shard<D> {
             }
             return;
         }
-        let durable = match self.options.durability {
-            Durability::Always => self.journal.durable_sequence(),
-            Durability::Interval(_) | Durability::None => self.journal.written_sequence(),
-        };
+        let durable = self.released();
         if self.held.iter().all(|held| held.after <= durable) {
             self.ready.extend(self.held.drain(..));
             return;
@@ -558,7 +602,8 @@ impl<D: Disk> Shard<D> {
         };
         let sync = sync.filter(|_| unsynced).map(|us| self.synced_at + us);
         let chores = self.upkeep.due(self.now, self.journal.checkpoints_in_flight());
-        let due = [timer, sync, chores].into_iter().flatten().min()?;
+        let unread = (!self.unread.is_empty()).then_some(0);
+        let due = [timer, sync, chores, unread].into_iter().flatten().min()?;
         Some(due.saturating_sub(self.now))
     }
 

@@ -3,6 +3,7 @@
 //! Nothing here sleeps to prove a point: each step waits for the notice that it needs, with a
 //! deadline after which the test has failed.
 
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -559,6 +560,73 @@ fn what_was_settled_leaves_memory() {
         std::thread::yield_now();
     }
     shard.close(&clock).expect("it closes");
+}
+
+/// Flips a bit of each record, right in front of its body; bodies consist of one letter each.
+fn flip(directory: &Path, letters: &[u8]) {
+    let segment = directory.join(format!("segment-{:016x}.log", 0));
+    let bytes = std::fs::read(&segment).expect("the first segment is there");
+    let file = std::fs::File::options().write(true).open(&segment).expect("it is writable");
+    for &letter in letters {
+        let body = bytes.windows(1000).position(|some| some.iter().all(|byte| *byte == letter));
+        let at = body.expect("the body is there") - 1;
+        file.write_all_at(&[bytes[at] ^ 1], at as u64).expect("it is written");
+    }
+}
+
+#[test]
+fn a_damaged_message_is_told_of_and_passed_over() {
+    let directory = tempfile::tempdir().expect("a directory");
+    // Memory keeps no more than the newest message.
+    let options = Options { tail_cache_bytes: 0, read_cache_bytes: 0, ..small() };
+    let node = Node::open(directory.path(), options.clone()).expect("it opens");
+    let (mut one, mut stream) = (User::new(&node), User::new(&node));
+    one.declare("q");
+    let letters = *b"vwxyz";
+    for letter in letters {
+        one.ask(publish("q", [letter; 100 << 10])).expect("published");
+    }
+    flip(directory.path(), b"vwy");
+    let once = |wait| {
+        Op::Consume(Box::new(Consume {
+            queue: name("q"),
+            credit: 1,
+            once: Some(wait),
+            no_ack: false,
+            exclusive: false,
+            label: None,
+        }))
+    };
+    // Whoever asks for one message is told, whether or not it would wait.
+    for wait in [Wait::No, Wait::Forever] {
+        let Err(Refusal::Unreadable(why)) = one.ask(once(wait)) else { panic!("it is damaged") };
+        assert!(why.contains("at byte") && why.contains("segment-0"), "{why}");
+    }
+    // Who takes them as they come has its credit for those that can be read.
+    stream.consume("q", 1);
+    let x = stream.next();
+    assert_eq!(x.message().expect("a message").body, [b'x'; 100 << 10]);
+    stream.ask(Op::Settle(x.delivery.receipt, Verdict::Ack)).expect("settled");
+    assert_eq!(stream.next().message().expect("a message").body, [b'z'; 100 << 10]);
+    match one.ask(Op::InspectQueue(name("q"))) {
+        Ok(Outcome::QueueView(view)) => assert_eq!((view.ready, view.in_flight), (0, 4)),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(node.metrics().read().damaged_reads, 3);
+
+    // Their session gives them back, as damaged as they were.
+    one.ask(Op::CloseSession { lost: false }).expect("closed");
+    let mut other = User::new(&node);
+    assert!(matches!(other.ask(once(Wait::No)), Err(Refusal::Unreadable(_))));
+    node.close().expect("it closes");
+    // They are not lost: whole again, they are delivered.
+    flip(directory.path(), b"vwy");
+    let node = Node::open(directory.path(), options).expect("it opens again");
+    let mut user = User::new(&node);
+    user.consume("q", 10);
+    for letter in *b"vwyz" {
+        assert_eq!(user.next().message().expect("a message").body, [letter; 100 << 10]);
+    }
 }
 
 #[test]

@@ -16,7 +16,7 @@ pub const LOOK: Duration = Duration::from_millis(10);
 pub struct Group(Pid);
 
 impl Group {
-    /// The group of a process that was started as the first of its group.
+    /// The group that a process opened.
     pub fn of(process: u32) -> Option<Self> {
         i32::try_from(process).ok().and_then(Pid::from_raw).map(Self)
     }

@@ -2,7 +2,6 @@
 
 mod run;
 mod show;
-mod watch;
 
 use std::process::ExitCode;
 
@@ -11,7 +10,6 @@ use clap::{Args, Subcommand};
 
 use crate::cli::Global;
 pub use run::RunArgs;
-pub use watch::{duty, watch};
 
 /// What can be done with locks.
 #[derive(Debug, Subcommand)]

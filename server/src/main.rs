@@ -20,6 +20,7 @@ mod settings;
 mod signals;
 mod span;
 mod user;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -32,13 +33,13 @@ use cli::{Cli, Command};
 const SERVER_THREADS: usize = 2;
 
 fn main() -> ExitCode {
-    // Two TLS providers may end up in one binary; without a choice the first use would panic.
-    tokio_rustls::rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
     // No command of the command line: nobody is meant to call it, and it must not fail for what
     // the environment says about other commands.
-    if let Some(duty) = lock::duty(std::env::args_os()) {
-        return lock::watch(&duty).unwrap_or_else(|error| failure::report(&error, false));
+    if let Some(duty) = watch::duty(std::env::args_os()) {
+        return watch::run(duty).unwrap_or_else(|error| failure::report(&error, false));
     }
+    // Two TLS providers may end up in one binary; without a choice the first use would panic.
+    tokio_rustls::rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
     let cli = Cli::parse();
     let json = cli.global.json;
     run(cli).unwrap_or_else(|error| failure::report(&error, json))

@@ -5,12 +5,14 @@
 //! wait in the system's queue instead of being refused.
 
 mod certificate;
+mod descriptors;
 mod figures;
 mod greeting;
 mod logs;
 mod secret;
 mod users;
 
+use std::io::IsTerminal;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -20,6 +22,8 @@ use anyhow::{Context, Result};
 use leasehold_http_door::{DoorConfig, HttpDoor, HttpLimits, ServerInfo};
 use leasehold_native::NativeEngine;
 use leasehold_node::{Durability, Options};
+use leasehold_resp_door::{Listening, RespConfig, RespLimits};
+use leasehold_users::Users;
 use tokio::net::TcpListener;
 
 pub use logs::quiet;
@@ -31,23 +35,28 @@ use crate::signals::Signals;
 use certificate::Tls;
 use figures::Figures;
 use greeting::Greeting;
+use users::Keeper;
 
 /// Serves until it is told to end.
 pub async fn run(given: Given, json: bool) -> Result<ExitCode> {
     let began = Instant::now();
-    let given = given.with_file()?;
-    let settings = Settings::resolve(&given)?;
+    let settings = Settings::resolve(&given.clone().with_file()?)?;
     logs::start(&settings)?;
-    let users = users::gather(&given, &settings)?;
-    users::may_listen(&settings, users.is_empty())?;
+    let mut keeper = Keeper::start(&given, &settings)?;
+    let users = keeper.users();
     let tls = tls(&settings)?;
     let listener = listen(&settings).await?;
     let http = listener.local_addr().context("find the port that was taken")?;
+    let resp_port = listen_resp(&settings, &users)?;
 
     let asked = || format!("open {}", settings.data_dir.display());
     let engine = NativeEngine::open(&settings.data_dir, options(&settings)).with_context(asked)?;
+    let resp = resp_port.as_ref().map(Listening::address);
+    if let Some(port) = resp_port {
+        engine.lodge(port.door()).context("open the RESP door")?;
+    }
     let secret = secret::load(&settings.data_dir)?;
-    let warnings = warnings(&settings, &tls, users.is_empty());
+    let warnings = warnings(&settings, &tls, users.is_open());
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
@@ -57,7 +66,7 @@ pub async fn run(given: Given, json: bool) -> Result<ExitCode> {
         hosts: settings.http_hosts.0.clone(),
         limits: HttpLimits {
             body_bytes: settings.limits_body.size(),
-            connections: settings.limits_connections as usize,
+            connections: descriptors::room_for(settings.limits_connections) as usize,
             ..HttpLimits::default()
         },
         counters: Arc::new(Figures::new(engine.metrics())),
@@ -70,11 +79,13 @@ pub async fn run(given: Given, json: bool) -> Result<ExitCode> {
     };
     let mut signals = Signals::listen()?;
     let door = HttpDoor::new(engine.engine(), config);
-    let greeting = Greeting { settings: &settings, http, secure: tls.is_some(), began };
+    let greeting = Greeting { settings: &settings, http, resp, secure: tls.is_some(), began };
     greeting.print(json)?;
     let tls = tls.map(|tls| tls.config);
+    let at_terminal = std::io::stdin().is_terminal();
     let serving = leasehold_http_door::serve(listener, tls, door, async move {
-        let signal = signals.next().await;
+        // Closing the terminal ends what runs in it; a service is told to read its users again.
+        let signal = keeper.keep(&mut signals, at_terminal).await;
         tracing::info!(signal = signal.as_raw(), "told to end: letting requests finish");
         tokio::spawn(async move {
             signals.next().await;
@@ -87,6 +98,26 @@ pub async fn run(given: Given, json: bool) -> Result<ExitCode> {
     served?;
     tracing::info!("ended");
     Ok(ExitCode::SUCCESS)
+}
+
+/// Takes the port of the RESP door.
+fn listen_resp(settings: &Settings, users: &Arc<Users>) -> Result<Option<Listening>> {
+    let Some(address) = settings.resp_listen.0 else { return Ok(None) };
+    let mut limits = RespLimits { clients: settings.resp_clients as usize, ..Default::default() };
+    limits.scripts.time = settings.resp_script_time;
+    let runtime = tokio::runtime::Handle::current();
+    let config = RespConfig { users: users.clone(), runtime, limits };
+    let listening = Listening::on(address, config).map_err(|error| {
+        let advice = match error.kind() {
+            std::io::ErrorKind::AddrInUse => {
+                "stop the other program, choose another port with --resp-listen, or say \
+                 --resp-listen off"
+            }
+            _ => "choose an address of this machine with --resp-listen, or say --resp-listen off",
+        };
+        Failure::usage(format!("{error}; {advice}"))
+    });
+    listening.map(Some).with_context(|| format!("listen on {address} for RESP"))
 }
 
 /// Takes the port.
@@ -149,12 +180,17 @@ fn durability(durability: Durability) -> &'static str {
 /// What an operator should know.
 fn warnings(settings: &Settings, tls: &Option<Tls>, open: bool) -> Vec<String> {
     let mut warnings = Vec::new();
-    let beyond = !settings.http_listen.ip().is_loopback();
+    let resp = settings.resp_listen.0;
+    let resp_beyond = resp.is_some_and(|address| !address.ip().is_loopback());
+    let beyond = !settings.http_listen.ip().is_loopback() || resp_beyond;
     if open && beyond {
         warnings.push("there are no users: whoever reaches the port may do everything".to_owned());
     }
     if !open && beyond && tls.is_none() {
         warnings.push("passwords and tokens cross the network in the clear: no TLS".to_owned());
+    }
+    if !open && resp_beyond {
+        warnings.push("RESP passwords cross the network in the clear: that door has no TLS".into());
     }
     if let Some(warning) = tls.as_ref().and_then(|tls| tls.warning.clone()) {
         warnings.push(warning);

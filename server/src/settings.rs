@@ -19,10 +19,10 @@ use clap::{Arg, ArgMatches, Command};
 
 use crate::failure::Failure;
 use file::ConfigFile;
-pub use file::{PermissionEntry, UserEntry, add_user, read_users, remove_user};
+pub use file::{PermissionEntry, Placed, UserEntry, add_user, read_users, remove_user};
 pub use reference::markdown;
 use value::Value;
-pub use value::{Bytes, LogFormat, Names};
+pub use value::{Bytes, Doorway, LogFormat, Names};
 
 use leasehold_node::Durability;
 
@@ -90,6 +90,14 @@ settings! {
     http_tls_cert: Option<PathBuf> = "http.tls_cert", "";
     /// The private key of the certificate, PEM.
     http_tls_key: Option<PathBuf> = "http.tls_key", "";
+    /// Where the RESP door listens, for programs that lock with Redis. Port 0 takes a free one;
+    /// `off` leaves it closed.
+    resp_listen: Doorway = "resp.listen", "127.0.0.1:7379";
+    /// RESP clients at once; more are refused.
+    resp_clients: u32 = "resp.clients", "10000";
+    /// How long a script of a RESP client may run. The shard does nothing else meanwhile; a script
+    /// that is stopped leaves no trace.
+    resp_script_time: std::time::Duration = "resp.script_time", "1s";
     /// Host names under which the HTTP door is reached besides `localhost` and addresses, with
     /// commas between. Only asked while there are no users: then the name is all that keeps
     /// foreign web pages out.
@@ -114,9 +122,9 @@ settings! {
     memory_read: Bytes = "memory.read_cache", "8MiB";
     /// Index entries of waiting messages kept in memory, about 56 bytes each; the rest is on disk.
     memory_entries: u32 = "memory.resident_entries", "262144";
-    /// The largest request body. More than the largest message, 16 MiB, as base64 is longer.
-    limits_body: Bytes = "limits.body", "20MiB";
-    /// Connections at once; more wait in the system's queue.
+    /// The largest request body. The largest message, 16 MiB, takes 21.4 MiB in base64.
+    limits_body: Bytes = "limits.body", "24MiB";
+    /// Connections at once; more are refused with 503.
     limits_connections: u32 = "limits.connections", "20000";
     /// What is logged: `error`, `warn`, `info`, `debug`, `trace`, or a filter such as
     /// `info,leasehold_http_door=debug`.
@@ -139,7 +147,7 @@ pub struct Given {
     config: Option<PathBuf>,
     values: BTreeMap<&'static str, (String, Origin)>,
     /// The users in the configuration file.
-    pub users: Vec<UserEntry>,
+    pub users: Vec<Placed>,
 }
 
 /// The configuration file that is read if it is there.

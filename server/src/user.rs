@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use clap::{Args, Subcommand};
-use leasehold_http_door::{Permission, hash_password, hash_token};
+use leasehold_users::{Permission, hash_password, hash_token};
 use serde_json::json;
 
 use crate::failure::Failure;
@@ -88,8 +88,14 @@ pub fn run(command: UserCommand, json: bool) -> Result<ExitCode> {
                 let wrong = format!("there is no such user in {}", file.file.display());
                 return Err(anyhow::anyhow!(wrong)).context(format!("remove user {name}"));
             }
-            print::either(json, &json!({ "name": name, "removed": true }), || {
-                format!("user {name} removed; restart the server to shut it out")
+            let left = read_users(&file.file)?.len();
+            let value = json!({ "name": name, "removed": true, "left": left });
+            print::either(json, &value, || {
+                let after = match left {
+                    0 => "none is left, so a running server keeps it until it is started again",
+                    _ => "a running server shuts it out in a moment",
+                };
+                format!("user {name} removed; {after}")
             })?;
         }
     }
@@ -125,7 +131,7 @@ fn add(arguments: AddArgs, json: bool) -> Result<()> {
     print::either(json, &value, || {
         let done = if replaced { "replaced" } else { "added" };
         let text = format!(
-            "user {name} {done} in {}; restart the server to let it in",
+            "user {name} {done} in {}; a running server knows it in a moment",
             file.file.display()
         );
         match token {
@@ -156,7 +162,7 @@ fn read_password(name: &str, from_stdin: bool) -> Result<String> {
 }
 
 fn list(file: &FileArg, json: bool) -> Result<()> {
-    let users = read_users(&file.file)?;
+    let users = read_users(&file.file)?.into_iter().map(|user| user.entry).collect::<Vec<_>>();
     let permission = |one: &PermissionEntry| format!("{}={}", one.on, one.allow.join(","));
     let permissions =
         |user: &UserEntry| user.permissions.iter().map(permission).collect::<Vec<_>>().join(" ");

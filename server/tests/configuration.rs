@@ -94,6 +94,22 @@ fn certificates_that_cannot_serve_are_refused() {
 }
 
 #[test]
+fn an_expired_certificate_is_refused() {
+    let here = directory();
+    let mut days = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
+    days.not_before = rcgen::date_time_ymd(2020, 1, 1);
+    days.not_after = rcgen::date_time_ymd(2021, 1, 1);
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let own = days.self_signed(&key).expect("a certificate");
+    std::fs::write(here.path().join("a.pem"), own.pem()).expect("it is writable");
+    std::fs::write(here.path().join("k.pem"), key.serialize_pem()).expect("it is writable");
+    let both = ["serve", "--http-tls-cert", "a.pem", "--http-tls-key", "k.pem"];
+    let text = refused(here.path(), &both, 2);
+    assert!(text.contains("a.pem") && text.contains("it ended on"), "{text}");
+    assert!(!here.path().join("leasehold-data").exists());
+}
+
+#[test]
 fn users_come_in_over_https() {
     let here = directory();
     let own = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("a pair");
@@ -138,6 +154,6 @@ fn completions_know_the_commands() {
     for shell in ["bash", "zsh", "fish"] {
         let script = done(here.path(), &["completions", shell]);
         assert!(script.contains("redrive") && script.contains("at-least"), "{shell}");
-        assert!(!script.contains("lock-watch"), "{shell}");
+        assert!(!script.contains("group-"), "{shell}");
     }
 }

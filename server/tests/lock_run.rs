@@ -161,6 +161,34 @@ fn a_killed_supervisor_takes_the_command_with_it() {
     assert_eq!(holders(&server, "killed"), 1, "long before the lock is free");
 }
 
+/// Whether a shell runs that was given this text.
+fn shell_with(text: &str) -> bool {
+    let processes = std::fs::read_dir("/proc").expect("there is a /proc");
+    processes.flatten().any(|process| {
+        // Whatever ended since the listing says nothing.
+        let line = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
+        line.starts_with(b"sh\0") && String::from_utf8_lossy(&line).contains(text)
+    })
+}
+
+#[test]
+fn there_is_no_moment_in_which_a_killed_supervisor_leaves_the_command_behind() {
+    let server = Server::start();
+    let mark = server.path().display().to_string();
+    let script = format!("trap '' TERM; echo > ran; while :; do sleep 0.05; done # {mark}");
+    for at in 0..50 {
+        let lock = format!("lock {at}");
+        let run = ["lock", "run", &lock, "--ttl", "10s", "--grace", "50ms", "--"];
+        let command = [&run[..], &["sh", "-c", &script]].concat();
+        let mut run = Process::start(&mut server.leasehold(&command));
+        std::thread::sleep(Duration::from_millis(2 * at));
+        run.0.kill().expect("it was not waited for");
+        run.wait();
+    }
+    until("nothing of it runs", || !shell_with(&mark));
+    assert!(server.path().join("ran").exists(), "no supervisor lived until it ran its command");
+}
+
 #[test]
 fn a_dead_server_costs_the_command_its_life_before_the_lock_ends() {
     let mut server = Server::start();

@@ -4,7 +4,7 @@ mod support;
 
 use rustix::process::Signal;
 use serde_json::Value;
-use support::{Process, Server, content, err, until};
+use support::{Process, Server, content, err, runs, until};
 
 fn show(server: &Server, queue: &str) -> Value {
     let shown = server.done(&["--json", "queue", "show", queue]);
@@ -87,4 +87,40 @@ fn a_command_that_cannot_start_costs_no_message() {
     let output = server.run(&["queue", "work", "orders", "--", "./absent"]);
     assert_eq!(output.status.code(), Some(127), "{}", err(&output));
     assert_eq!(show(&server, "orders")["ready"], 1);
+}
+
+/// A command that says its number in a file named after its message and then does nothing.
+const SLEEPER: &str =
+    "trap '' TERM; read body; echo $$ > child-$body; while :; do sleep 0.05; done";
+
+fn child(server: &Server, body: &str) -> i32 {
+    content(&server.path().join(format!("child-{body}"))).parse().expect("a process id")
+}
+
+#[test]
+fn a_killed_worker_takes_its_commands_with_it() {
+    let server = Server::start();
+    server.done(&["queue", "publish", "orders", "a\n", "--declare"]);
+    server.done(&["queue", "publish", "orders", "b\n"]);
+    let work = ["queue", "work", "orders", "--concurrency", "2", "--", "sh", "-c", SLEEPER];
+    let mut worker = Process::start(&mut server.leasehold(&work));
+    let children = ["a", "b"].map(|body| child(&server, body));
+    assert!(children.into_iter().all(runs));
+    worker.0.kill().expect("it runs");
+    worker.wait();
+    until("the commands are gone", || !children.into_iter().any(runs));
+}
+
+#[test]
+fn a_stopped_worker_costs_the_command_its_life_when_the_lease_ends() {
+    let server = Server::start();
+    server.done(&["queue", "publish", "orders", "a\n", "--declare"]);
+    let work = ["queue", "work", "orders", "--lease", "1s", "--", "sh", "-c", SLEEPER];
+    let mut worker = Process::start(&mut server.leasehold(&work));
+    let command = child(&server, "a");
+    worker.signal(Signal::STOP);
+    until("the command is gone", || !runs(command));
+    worker.signal(Signal::TERM);
+    worker.signal(Signal::CONT);
+    assert!(worker.wait().success());
 }

@@ -62,7 +62,7 @@ fn deliver_all(disk: &SimDisk, seed: u64) -> u32 {
             0
         }
         Err(why) => {
-            let honest = ["could not be read", "are left", "stopped", "damaged"];
+            let honest = ["could not be read", "are left", "stopped", "Stopped", "damaged"];
             assert!(honest.iter().any(|word| why.contains(word)), "{why}");
             1
         }

@@ -11,13 +11,12 @@ use crate::message::Message;
 use crate::register::{DeleteRegister, Expect, Guard, WriteRegister};
 use crate::time::{duration, ms};
 
-/// What happens all at once or not at all, in this order. Every part may be left out.
+/// What happens all at once or not at all, in this order. Every part may be left out. Deliveries
+/// and holds may be of several sessions.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct Commit {
-    /// Who asks. Without it the session of the receipts.
-    pub session: Option<String>,
     /// Each lock must be held with this token.
     pub checks: Vec<Guard>,
     /// Deliveries to settle.
@@ -273,7 +272,6 @@ impl Commit {
     pub fn into_api(self, request: Option<RequestId>) -> Result<api::Commit> {
         let check = |guard: Guard| (guard.lock.into(), guard.token);
         Ok(api::Commit {
-            session: self.session.as_deref().map(handle::session_of).transpose()?,
             checks: self.checks.into_iter().map(check).collect(),
             settles: all(self.settles, CommitSettle::into_api)?,
             publishes: all(self.publishes, CommitPublish::into_api)?,
@@ -290,7 +288,6 @@ impl Commit {
             token: *token,
         };
         Self {
-            session: commit.session.as_ref().map(handle::session_text),
             checks: commit.checks.iter().map(check).collect(),
             settles: commit.settles.iter().map(CommitSettle::of).collect(),
             publishes: commit.publishes.iter().map(CommitPublish::of).collect(),

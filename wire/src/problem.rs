@@ -22,8 +22,8 @@ pub struct Problem {
     /// What is wrong with this request and what to do.
     pub detail: String,
     /// invalid, busy, timed-out, cancelled, deadlock, stale, foreign, no-session, not-found,
-    /// different, conflict, in-use, unroutable, full, spent, unauthenticated, forbidden,
-    /// unsupported, unavailable or broken.
+    /// different, conflict, in-use, unroutable, full, disk-full, spent, unauthenticated,
+    /// forbidden, unsupported, unavailable or broken.
     pub kind: String,
     /// `never`: it will be refused again. `later`: nothing happened, it may be accepted later.
     /// `unknown`: it may have happened; ask again with the same request_id, or look.
@@ -54,6 +54,7 @@ pub fn status_of(kind: ErrorKind) -> u16 {
         ErrorKind::NoSession => 410,
         ErrorKind::Unroutable => 422,
         ErrorKind::Full => 429,
+        ErrorKind::DiskFull => 507,
         ErrorKind::Unsupported => 501,
         ErrorKind::Unavailable | ErrorKind::Broken => 503,
     }
@@ -75,6 +76,7 @@ fn title_of(kind: ErrorKind) -> &'static str {
         ErrorKind::InUse => "It is in use",
         ErrorKind::Unroutable => "No queue takes the message",
         ErrorKind::Full => "There is no room",
+        ErrorKind::DiskFull => "The disk is full",
         ErrorKind::Spent => "The request id was used up",
         ErrorKind::Unauthenticated => "Who asks is not known",
         ErrorKind::Forbidden => "Who asks may not do this",
@@ -138,7 +140,7 @@ mod tests {
             let error = Error::new(kind, "so").asking("this");
             let problem = Problem::from(error.clone());
             assert_eq!(problem.r#type, format!("urn:leasehold:problem:{name}"));
-            assert!((400..=503).contains(&problem.status));
+            assert!((400..=507).contains(&problem.status));
             assert_eq!(Error::from(problem), error);
         }
     }

@@ -203,7 +203,6 @@ fn commits() {
     let publish =
         |target, mandatory| Publish { target, message: full_message(), mandatory, request: None };
     let whole = Commit {
-        session: Some(session()),
         checks: vec![("l".into(), 5)],
         settles: vec![
             (receipt(), Verdict::Ack),

@@ -445,11 +445,10 @@ pub enum Destination {
     Exchange(String),
 }
 
-/// What happens all at once or not at all, in this order.
+/// What happens all at once or not at all, in this order. Receipts and holds name their sessions,
+/// which need not be the same.
 #[derive(Debug, Clone, Default)]
 pub struct Commit {
-    /// Who asks; needed when deliveries are settled or session-bound holds released.
-    pub session: Option<SessionRef>,
     /// Each lock must be held with this token.
     pub checks: Vec<(Arc<str>, u64)>,
     /// Deliveries to settle.

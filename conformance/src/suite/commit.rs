@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use leasehold_api::engine::{Acquire, Commit, HoldRef, Mode, Wait, Want};
 use leasehold_api::{Atomicity, ErrorKind, Expect, QueueConfig, Verdict};
 
 use super::queues::{next, queue};
 use super::{cases, ensure, refused};
-use crate::{Outcome, Target};
+use crate::{Outcome, PATIENCE, Target};
 
 cases! { "commit":
     everything_happens needs Atomicity::Commit;
@@ -14,6 +15,7 @@ cases! { "commit":
     a_conflict_stops_everything needs Atomicity::Commit;
     an_unknown_queue_stops_everything needs Atomicity::Commit;
     a_commit_releases needs Atomicity::Commit;
+    parts_may_be_of_several_sessions needs Atomicity::Commit;
 }
 
 async fn everything_happens(target: &Target) -> Outcome {
@@ -83,5 +85,51 @@ async fn a_commit_releases(target: &Target) -> Outcome {
     let guard = a.lock(&*lock).acquire().await?;
     a.commit().check(&guard).write(target.name("r"), "x", Expect::Absent).release(guard).await?;
     ensure!(a.lock(&*lock).try_acquire().await?.is_some(), "it is not free");
+    Ok(())
+}
+
+async fn parts_may_be_of_several_sessions(target: &Target) -> Outcome {
+    let (a, orders) = queue(target, "several", QueueConfig::default()).await?;
+    let b = a.with_label("another session of the engine");
+    let mut settles = Vec::new();
+    for handle in [&a, &b] {
+        orders.publish("order").await?;
+        let mut consumer = handle.queue(orders.name()).consume().await?;
+        settles.push((next(&mut consumer).await?.into_receipt(), Verdict::Ack));
+    }
+    // A lock of no session ends by its time or its release only.
+    let (hold, name) = (7, target.name("several"));
+    let ask = Acquire {
+        wants: vec![Want { name: name.as_str().into(), mode: Mode::Exclusive }],
+        session: None,
+        hold,
+        reentrant: false,
+        ttl: Some(PATIENCE),
+        bound: false,
+        wait: Wait::No,
+        lock_delay: Duration::ZERO,
+        label: None,
+        request: None,
+    };
+    let token = a.engine().locks.as_ref().expect("it has locks").acquire(&ask).await?.token;
+    let release = HoldRef { name: name.as_str().into(), token, hold, session: None };
+    let queues = a.engine().queues.clone().expect("it has queues");
+    let commit = Commit { settles, releases: vec![release], ..Commit::default() };
+    let mut foreign = commit.clone();
+    foreign.releases[0].session = Some(commit.settles[0].0.session.clone());
+    ensure!(queues.commit(&foreign).await.is_err(), "a lock was released by another session");
+    let in_flight = orders.inspect().await?.in_flight;
+    ensure!(in_flight == 2, "{in_flight} orders are left of a refused commit");
+    queues.commit(&commit).await?;
+    let view = orders.inspect().await?;
+    ensure!((view.in_flight, view.totals.acked) == (0, 2), "the orders are {view:?}");
+    ensure!(!a.check(&name, token).await?, "the lock is still held");
+    // The same with what users hold.
+    orders.publish("order").await?;
+    let mut consumer = orders.consume().await?;
+    let order = next(&mut consumer).await?;
+    let guard = b.lock(&*name).acquire().await?;
+    a.commit().check(&guard).ack(order).release(guard).await?;
+    ensure!(orders.inspect().await?.totals.acked == 3, "the order was not acknowledged");
     Ok(())
 }

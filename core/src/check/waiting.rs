@@ -121,7 +121,9 @@ pub(super) fn lines(d: &Durable, v: &Volatile) {
             .map(|((name, mode), place)| {
                 let lock = d.lock_named(name.as_str()).map(|lock| &d.locks[lock]);
                 let free = |lock: &crate::lock::Lock| lock.delay_until == 0 && lock.admits(mode, 0);
-                v.places[*place].prev != NONE || !lock.is_none_or(free)
+                let claimed =
+                    d.register_at(name.as_bytes()).is_some_and(|key| d.registers[key].claim != 0);
+                v.places[*place].prev != NONE || claimed || !lock.is_none_or(free)
             })
             .collect();
         assert!(blocked.contains(&true), "whoever could be granted does not wait");

@@ -4,6 +4,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::{CellKey, CellSink};
+use crate::content::Edits;
 use crate::event::{Granted, List, Names, put_exchange, put_route};
 use crate::index::{Item, ListId};
 use crate::message::encode_headers;
@@ -323,9 +324,16 @@ impl Durable {
         register.mark.save();
         scratch.clear();
         wire::put_bytes(scratch, &register.key);
-        wire::put_bytes(scratch, &register.value);
+        let plain = register.content.text().filter(|_| register.claim == 0);
+        wire::put_bytes(scratch, plain.map_or(&[], |text| text));
         wire::put_u64(scratch, register.version);
         wire::put_u64(scratch, register.expires);
+        if plain.is_none() {
+            wire::put_u64(scratch, register.claim);
+            wire::put_u64(scratch, register.since);
+            scratch.push(register.content.kind() as u8);
+            Edits::Made(&register.content.edits()).encode(scratch);
+        }
         sink.put(&CellKey::Register(n).encode(), scratch);
     }
 }

@@ -5,6 +5,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::{CellSink, Mark, cells};
+use crate::content::{Content, Edits, Kind};
 use crate::delay::Run;
 use crate::event::{Answered, Granted, get_exchange, get_route};
 use crate::index::{Delayed, Item, Page};
@@ -114,13 +115,14 @@ impl Durable {
             }
             cells::GRANT => self.restore_grant(f)?,
             cells::REGISTER => {
-                let register = Register {
-                    key: Arc::from(f.bytes("key")?),
-                    value: Arc::from(f.bytes("value")?),
-                    version: f.u64("version")?,
-                    expires: f.u64("expiry")?,
-                    mark: STORED,
-                };
+                let mut register = Register::new(Arc::from(f.bytes("key")?));
+                register.content = Content::Text(Arc::from(f.bytes("value")?));
+                (register.version, register.expires) = (f.u64("version")?, f.u64("expiry")?);
+                if !f.rest().is_empty() {
+                    restore_content(&mut register, f)?;
+                }
+                register.bytes = register.content.bytes();
+                register.mark = STORED;
                 self.insert_register(free(&self.registers, slot(&mut k)?)?, register);
             }
             cells::REQUESTS => restore_chunk(&mut self.requests, f, |f| {
@@ -333,4 +335,20 @@ fn slot(key: &mut Reader<'_>) -> Result<u32, DecodeError> {
 fn position(key: &mut Reader<'_>) -> Result<u64, DecodeError> {
     let bytes = key.take(8, "position")?;
     counted(u64::from_be_bytes(bytes.try_into().expect("eight bytes")))
+}
+
+/// The rest of a register that is no plain text.
+fn restore_content(register: &mut Register, f: &mut Reader<'_>) -> Result<(), DecodeError> {
+    (register.claim, register.since) = (f.u64("claim")?, f.u64("claimed since")?);
+    let kind = Kind::from_u8(f.u8("kind")?).ok_or(misfit("kind of content"))?;
+    let mut content = Content::empty(kind);
+    let mut good = true;
+    Edits::decode(f)?.each(|edit| {
+        good = good && content.fits(edit);
+        if good {
+            content.apply(edit);
+        }
+    });
+    register.content = content;
+    if good { Ok(()) } else { Err(misfit("content")) }
 }

@@ -18,7 +18,6 @@ use crate::{Commit, HoldRef, Publish, RequestId, SessionId};
 impl Step<'_> {
     pub(super) fn commit(
         &mut self,
-        session: SessionId,
         request: Option<RequestId>,
         commit: &Commit,
     ) -> Result<Outcome, Refusal> {
@@ -31,9 +30,8 @@ impl Step<'_> {
         for (name, token) in &commit.checks {
             self.check_token(name, *token)?;
         }
-        let receipts = commit.settles.iter().map(|(receipt, _)| *receipt);
-        self.find_flights(session, receipts)?;
-        for (_, verdict) in &commit.settles {
+        self.find_flights(commit.settles.iter().map(|(session, receipt, _)| (*session, *receipt)))?;
+        for (.., verdict) in &commit.settles {
             self.check_verdict(*verdict)?;
         }
         let planned = self.plan_publishes(&commit.publishes)?;
@@ -43,9 +41,9 @@ impl Step<'_> {
             }
             self.check_write(write)?;
         }
-        let holds = self.find_holds(session, &commit.releases)?;
+        let holds = self.find_holds(&commit.releases)?;
 
-        for (receipt, verdict) in &commit.settles {
+        for (_, receipt, verdict) in &commit.settles {
             self.apply_verdict(receipt.slot, *verdict);
         }
         for (publish, (plan, arrivals)) in commit.publishes.iter().zip(planned) {
@@ -92,10 +90,10 @@ impl Step<'_> {
         Ok(planned)
     }
 
-    fn find_holds(&self, session: SessionId, releases: &[HoldRef]) -> Result<Vec<u32>, Refusal> {
+    fn find_holds(&self, releases: &[(SessionId, HoldRef)]) -> Result<Vec<u32>, Refusal> {
         let mut holds = Vec::with_capacity(releases.len());
-        for release in releases {
-            let hold = self.find_hold(session, release)?;
+        for (session, release) in releases {
+            let hold = self.find_hold(*session, release)?;
             if holds.contains(&hold) {
                 return Err(Refusal::NamedTwice(release.name.clone()));
             }

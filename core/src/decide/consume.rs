@@ -5,7 +5,7 @@ use crate::outcome::{Outcome, Refusal};
 use crate::slab::NONE;
 use crate::step::Step;
 use crate::volatile::{Consumer, Timer};
-use crate::{Consume, ConsumerId, SessionId, Ticket, Wait};
+use crate::{Consume, ConsumerId, Receipt, SessionId, Ticket, Wait};
 
 impl Step<'_> {
     pub(super) fn consume(&mut self, ticket: Ticket, session: SessionId, consume: Consume) {
@@ -176,6 +176,29 @@ impl Step<'_> {
         self.make_ready(slot);
         self.look_at(queue);
         Ok(Outcome::Done)
+    }
+
+    /// The record of a delivery cannot be read, so nobody got it. Its message stays in flight until
+    /// the lease or the session ends, but not on its consumer's credit.
+    pub(crate) fn unreadable(&mut self, id: ConsumerId, receipt: Receipt) {
+        let open = match self.v.flights.get_mut(receipt.slot) {
+            Some(flight) if (flight.token, flight.consumer) == (receipt.token.0, id) => {
+                flight.consumer = ConsumerId { slot: NONE, serial: 0 };
+                true
+            }
+            // Its end gave the credit back.
+            _ => false,
+        };
+        if let Some(consumer) = self.v.consumers.get_mut(id.slot)
+            && consumer.id == id
+            && (open || consumer.no_ack)
+        {
+            // Without acks the credit may have been renewed in between.
+            consumer.in_flight = consumer.in_flight.saturating_sub(1);
+            let queue = consumer.queue;
+            self.make_ready(id.slot);
+            self.look_at(queue);
+        }
     }
 
     /// Withdraws a one-shot consumer; false if there is none with this ticket.

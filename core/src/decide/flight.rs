@@ -71,7 +71,7 @@ impl Step<'_> {
         let parts_max = self.v.limits.credit_max as usize;
         Self::check_size("the number of deliveries", receipts.len(), parts_max)?;
         self.check_verdict(verdict)?;
-        let slots = self.find_flights(session, receipts.iter().copied())?;
+        let slots = self.find_flights(receipts.iter().map(|receipt| (session, *receipt)))?;
         if verdict == Verdict::Ack {
             self.ack_flights(slots);
         } else {
@@ -82,14 +82,13 @@ impl Step<'_> {
         Ok(Outcome::Settled(settled))
     }
 
-    /// The slots of deliveries that this session may settle, each named once.
+    /// The slots of deliveries, each named once and by the session that may settle it.
     pub(super) fn find_flights(
         &self,
-        session: SessionId,
-        receipts: impl Iterator<Item = Receipt>,
+        receipts: impl Iterator<Item = (SessionId, Receipt)>,
     ) -> Result<Vec<u32>, Refusal> {
         let mut slots = receipts
-            .map(|receipt| self.find_flight(session, receipt))
+            .map(|(session, receipt)| self.find_flight(session, receipt))
             .collect::<Result<Vec<u32>, Refusal>>()?;
         slots.sort_unstable();
         if let Some(twice) = slots.windows(2).find(|pair| pair[0] == pair[1]) {

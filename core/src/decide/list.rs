@@ -55,7 +55,7 @@ impl Step<'_> {
                 (lives && register.key.starts_with(prefix)).then(|| ListedItem::Register {
                     key: register.key.clone(),
                     version: register.version,
-                    bytes: register.value.len() as u32,
+                    bytes: u32::try_from(register.bytes).unwrap_or(u32::MAX),
                     left_us: self.left(register.expires),
                 })
             }),

@@ -160,24 +160,27 @@ impl Step<'_> {
         Ok(())
     }
 
-    /// Whether a lock's holders leave room.
+    /// Whether a lock's holders leave room, and no key of its name is held like a lock.
     pub(super) fn admits(&self, name: &Name, mode: Mode) -> bool {
         let lock = self.d.lock_named(name.as_str());
         lock.is_none_or(|slot| self.d.locks[slot].admits(mode, self.now))
+            && self.claimed(name).is_none()
     }
 
     fn busy(&self, wants: &Wants) -> Refusal {
         let taken = wants.iter().find(|(name, mode)| !self.admits(name, *mode));
         let (name, _) = taken.or_else(|| wants.iter().next()).expect("wants were checked");
-        let holder = self.newest_holder(name);
+        let holder = self.newest_holder(name).map(|grant| (grant.token, grant.deadline));
+        let claim = || self.claimed(name).map(|key| (Token(key.claim), key.expires));
+        let holder = holder.or_else(claim);
         Refusal::Busy {
             name: name.clone(),
-            holder: holder.map(|grant| grant.token),
-            left_us: holder.and_then(|grant| self.left(grant.deadline)),
+            holder: holder.map(|(token, _)| token),
+            left_us: holder.and_then(|(_, deadline)| self.left(deadline)),
         }
     }
 
-    pub(super) fn newest_holder(&self, name: &Name) -> Option<&Grant> {
+    pub(crate) fn newest_holder(&self, name: &Name) -> Option<&Grant> {
         let part = self.d.parts_of_lock(self.d.lock_named(name.as_str())?).next()?;
         Some(&self.d.grants[part.grant])
     }

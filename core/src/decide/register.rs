@@ -19,7 +19,7 @@ use crate::{Expect, RegisterTtl, RequestId, Time, Write};
 
 impl Step<'_> {
     /// The slot of a register that has a value now.
-    pub(super) fn live_register(&self, key: &[u8]) -> Option<u32> {
+    pub(crate) fn live_register(&self, key: &[u8]) -> Option<u32> {
         let slot = self.d.register_at(key)?;
         let expires = self.d.registers[slot].expires;
         (expires == 0 || expires > self.now).then_some(slot)
@@ -29,14 +29,15 @@ impl Step<'_> {
         Outcome::Register(self.live_register(key).map(|slot| {
             let register = &self.d.registers[slot];
             Box::new(RegisterView {
-                value: register.value.clone(),
+                value: register.content.text().cloned().unwrap_or_default(),
+                kind: register.content.kind(),
                 version: register.version,
                 left_us: self.left(register.expires),
             })
         }))
     }
 
-    pub(super) fn check_key(&self, key: &[u8]) -> Result<(), Refusal> {
+    pub(crate) fn check_key(&self, key: &[u8]) -> Result<(), Refusal> {
         if key.is_empty() {
             return Err(Refusal::Zero("the register's key"));
         }
@@ -80,6 +81,7 @@ impl Step<'_> {
             if let Some(slot) = known {
                 self.arm_register(slot, 0);
                 self.emit(Event::Unwritten { slot, version });
+                self.key_gone(&write.key);
             }
             return version;
         };
@@ -94,6 +96,7 @@ impl Step<'_> {
         let slot = known.unwrap_or_else(|| self.d.registers.next_slot());
         self.emit(Event::Written { slot, key: &write.key, value, version, expires });
         self.arm_register(slot, expires);
+        self.key_gone(&write.key);
         version
     }
 
@@ -109,7 +112,7 @@ impl Step<'_> {
     }
 
     /// Replaces a register's timer; 0 for none.
-    pub(super) fn arm_register(&mut self, slot: u32, expires: Time) {
+    pub(crate) fn arm_register(&mut self, slot: u32, expires: Time) {
         let place = slot as usize;
         if self.v.registers.len() <= place {
             if expires == 0 {
@@ -128,8 +131,6 @@ impl Step<'_> {
         if expires == 0 || expires > self.now {
             return self.arm_register(slot, expires);
         }
-        self.v.stir(Subject::Register(&register.key));
-        let version = self.next_token();
-        self.emit(Event::Unwritten { slot, version });
+        self.remove_key(slot);
     }
 }

@@ -202,6 +202,7 @@ impl Step<'_> {
         let delivery = Delivery {
             receipt: Receipt { slot: NONE, token: Token(token) },
             consumer: id,
+            once,
             queue: self.d.queues[slot].id,
             attempt: attempts + 1,
             redelivered,

@@ -18,6 +18,7 @@ impl<'a> Event<'a> {
             | Self::Granted(_)
             | Self::Written { .. }
             | Self::Unwritten { .. }
+            | Self::Keyed { .. }
             | Self::QueueDeclared { .. }
             | Self::QueueDeleted { .. }
             | Self::ExchangeDeclared { .. }
@@ -203,6 +204,21 @@ impl<'a> Event<'a> {
                 wire::put_u64(out, answer.a);
                 wire::put_u64(out, answer.b);
             }
+            Self::Keyed { slot, key, version, expires, claim, fresh, edits } => {
+                out.push(26);
+                put(out, *slot);
+                wire::put_bytes(out, key);
+                wire::put_u64(out, *version);
+                wire::put_u64(out, *expires);
+                wire::put_u64(out, *claim);
+                out.push(fresh.map_or(0, |kind| kind as u8 + 1));
+                edits.encode(out);
+            }
+            Self::Unclaimed { slot, version } => {
+                out.push(27);
+                put(out, *slot);
+                wire::put_u64(out, *version);
+            }
         }
     }
 
@@ -341,6 +357,19 @@ impl<'a> Event<'a> {
                     b: f.u64("answer")?,
                 },
             },
+            26 => Self::Keyed {
+                slot: f.u32("key")?,
+                key: f.bytes("key")?,
+                version: f.u64("version")?,
+                expires: f.u64("expiry")?,
+                claim: f.u64("claim")?,
+                fresh: match f.u8("kind")? {
+                    0 => None,
+                    n => Some(Kind::from_u8(n - 1).ok_or(DecodeError { what: "kind", offset: 0 })?),
+                },
+                edits: Edits::decode(f)?,
+            },
+            27 => Self::Unclaimed { slot: f.u32("key")?, version: f.u64("version")? },
             _ => {
                 return Err(DecodeError {
                     what: "event tag (a newer version wrote it?)",

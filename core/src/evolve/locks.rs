@@ -3,6 +3,7 @@
 use alloc::vec::Vec;
 
 use crate::checkpoint::{CellKey, Mark};
+use crate::content::{Content, Edit, Edits, Kind};
 use crate::event::Granted;
 use crate::lock::{Grant, Lock, Part, Register};
 use crate::slab::NONE;
@@ -186,25 +187,45 @@ impl Durable {
         version: u64,
         expires: Time,
     ) {
+        self.key(
+            0,
+            slot,
+            key,
+            (version, expires, 0),
+            Some(Kind::Text),
+            Edits::Made(&[Edit::Text(value.into())]),
+        );
+    }
+
+    pub(super) fn key(
+        &mut self,
+        at: Time,
+        slot: u32,
+        key: &[u8],
+        (version, expires, claim): (u64, Time, u64),
+        fresh: Option<Kind>,
+        edits: Edits<'_>,
+    ) {
         self.token_high = self.token_high.max(version);
         if self.registers.get(slot).is_none() {
-            self.insert_register(
-                slot,
-                Register {
-                    key: key.into(),
-                    value: value.into(),
-                    version,
-                    expires,
-                    mark: Mark::default(),
-                },
-            );
-        } else {
-            let register = &mut self.registers[slot];
-            register.value = value.into();
-            register.version = version;
-            register.expires = expires;
+            self.insert_register(slot, Register::new(key.into()));
         }
-        if self.registers[slot].mark.touch() {
+        let register = &mut self.registers[slot];
+        if let Some(kind) = fresh {
+            (register.content, register.bytes) = (Content::empty(kind), 0);
+        }
+        edits.each(|edit| {
+            let more = register.content.apply(edit);
+            register.bytes = register.bytes.saturating_add_signed(more);
+        });
+        (register.version, register.expires) = (version, expires);
+        self.claims -= usize::from(register.claim != 0);
+        self.claims += usize::from(claim != 0);
+        if claim == version {
+            register.since = at;
+        }
+        register.claim = claim;
+        if register.mark.touch() {
             self.changed.touched(CellKey::Register(slot));
         }
     }
@@ -212,12 +233,14 @@ impl Durable {
     pub(crate) fn insert_register(&mut self, slot: u32, register: Register) {
         let hash = self.register_index.hash_bytes(&register.key);
         self.register_index.insert(hash, slot);
+        self.claims += usize::from(register.claim != 0);
         self.registers.insert_at(slot, register);
     }
 
     pub(super) fn unwrite(&mut self, slot: u32, version: u64) {
         self.token_high = self.token_high.max(version);
         let register = self.registers.remove(slot).expect("the register");
+        self.claims -= usize::from(register.claim != 0);
         self.register_index.remove(self.register_index.hash_bytes(&register.key), slot);
         self.changed.removed(register.mark, CellKey::Register(slot));
     }

@@ -748,12 +748,10 @@ fn redrive(world: &mut World, dice: Dice) {
 /// Some of everything, now and then with one bad part.
 fn commit(world: &mut World, dice: Dice) {
     let mut commit = Commit::default();
-    let mut who = session(world, dice[1]);
     let verdict = verdict(dice[3]);
-    if let Some((session, leases)) = leases_of(world, dice) {
-        who = session;
-        commit.settles = leases.iter().map(|lease| (lease.receipt, verdict)).collect();
-    }
+    let leases = world.queues.leases.iter().skip(usize::from(dice[1] % 8));
+    let leases = leases.take(usize::from(dice[3] % 8));
+    commit.settles = leases.map(|lease| (lease.session, lease.receipt, verdict)).collect();
     let mut plan = Vec::new();
     for i in 0..dice[2] % 3 {
         let dice = [0, dice[1].wrapping_add(i), dice[2], dice[3], dice[4]];
@@ -764,17 +762,19 @@ fn commit(world: &mut World, dice: Dice) {
     if dice[4].is_multiple_of(2) {
         commit.writes.push(write_of(world, dice));
     }
-    if let Some(hold) = world.locks.holds.iter().find(|hold| hold.session == who).cloned() {
+    let holds = world.locks.holds.iter().skip(usize::from(dice[2] % 4));
+    for hold in holds.take(usize::from(dice[1] % 3)) {
         let (lock, _) = hold.asked.wants.iter().next().expect("a lock");
         commit.checks.push((lock.clone(), hold.token));
-        let (name, hold) = (lock.clone(), (hold.token, hold.asked.hold));
-        commit.releases.push(HoldRef { name, token: hold.0, hold: hold.1 });
+        let name = lock.clone();
+        let release = HoldRef { name, token: hold.token, hold: hold.asked.hold };
+        commit.releases.push((hold.session, release));
     }
     if dice[4] > 200 {
         commit.checks.push((name(LOCKS[0]), Token(1)));
     }
     let op = Op::Commit(Box::new(commit.clone()));
-    if let Some(Ok(Outcome::Committed { versions })) = ask(world, who, None, op) {
+    if let Some(Ok(Outcome::Committed { versions })) = ask(world, SessionId::NONE, None, op) {
         committed(world, &commit, plan, versions);
     }
     world.look();
@@ -787,7 +787,7 @@ fn committed(
     versions: Vec<u64>,
 ) {
     assert!(!commit.checks.iter().any(|(_, token)| *token == Token(1)), "a stale check passed");
-    for (receipt, verdict) in &commit.settles {
+    for (_, receipt, verdict) in &commit.settles {
         world.queues.settled(*receipt, *verdict);
     }
     let newest = world.queues.next_message;
@@ -806,7 +806,7 @@ fn committed(
     for (write, version) in commit.writes.iter().zip(versions) {
         written(world, write, version);
     }
-    for release in &commit.releases {
+    for (_, release) in &commit.releases {
         let mut holds = world.locks.holds.iter_mut();
         let hold = holds.find(|hold| hold.token == release.token).expect("a hold");
         hold.entries -= 1;

@@ -8,11 +8,11 @@ use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use leasehold_api::{ErrorKind, RequestId};
+use leasehold_api::{Error, ErrorKind, RequestId};
+use leasehold_users::{Permission, User, Users, sha256};
 
 use crate::door::Door;
 use crate::refusal::{Outcome, Refusal};
-use crate::users::{Credential, Permission, User, sha256};
 
 /// The longest request id.
 const REQUEST_ID_BYTES_MAX: usize = 128;
@@ -46,6 +46,17 @@ impl Caller {
             return Ok(());
         }
         Err(self.forbidden(permission, &format!("{prefix}*")))
+    }
+
+    /// Resolves when the caller may no longer be here, for requests that last. Who came in while
+    /// there were no users has to say who it is once there are.
+    pub async fn departed(&self, users: &Users) -> Error {
+        match &self.0 {
+            Some(user) => users.departed(user).await,
+            None => users.closed().await,
+        }
+        let wrong = "your user was changed or taken out, or users were added; come in again";
+        Error::new(ErrorKind::Unauthenticated, wrong)
     }
 
     fn forbidden(&self, permission: Permission, name: &str) -> Refusal {
@@ -82,11 +93,22 @@ impl FromRequestParts<Arc<Door>> for Caller {
         let Some(credential) = credential(&parts.headers) else {
             return Err(unknown("say who you are: Authorization: Basic or Bearer"));
         };
-        match door.users.find(credential).await? {
-            Some(user) => Ok(Self(Some(user))),
-            None => Err(unknown("user and password, or the token, are not known here")),
-        }
+        let user = match credential {
+            Credential::Token(token) => door.users.token(&token),
+            Credential::Password { user, password } => door.users.password(&user, &password).await,
+        };
+        let refused = |error: Error| {
+            let stranger = error.kind == ErrorKind::Unauthenticated;
+            Refusal::from(error).with_challenge(stranger && !page)
+        };
+        Ok(Self(Some(user.map_err(refused)?)))
     }
+}
+
+/// What a client says to prove who it is.
+enum Credential {
+    Password { user: String, password: String },
+    Token(String),
 }
 
 fn credential(headers: &HeaderMap) -> Option<Credential> {

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::users::User;
+use leasehold_users::Users;
 
 /// What the door is told.
 pub struct DoorConfig {
     /// Seals sessions and receipts. The same over restarts, or clients lose their sessions.
     pub secret: [u8; 32],
-    /// Who may come in. Nobody named: everybody may do everything.
-    pub users: Vec<User>,
+    /// Who may come in. Nobody at all: everybody may do everything.
+    pub users: Arc<Users>,
     /// Host names under which the door is reached besides `localhost` and addresses. Only asked
     /// while there are no users: then the name is all that keeps foreign web pages out.
     pub hosts: Vec<String>,
@@ -25,7 +25,7 @@ pub struct DoorConfig {
 impl DoorConfig {
     /// A door for everybody, with the usual limits.
     pub fn new(secret: [u8; 32], counters: Arc<dyn Counters>, info: ServerInfo) -> Self {
-        let (users, hosts, limits) = (Vec::new(), Vec::new(), HttpLimits::default());
+        let (users, hosts, limits) = (Arc::default(), Vec::new(), HttpLimits::default());
         Self { secret, users, hosts, limits, counters, info }
     }
 }
@@ -105,7 +105,7 @@ pub struct Totals {
 /// What the door bounds. Every bound is a name; `Default` is what the server runs with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HttpLimits {
-    /// Length of a request's body. More than a message's 16 MiB, because base64 is longer.
+    /// Length of a request's body. A message's 16 MiB are 21.4 MiB in base64.
     pub body_bytes: usize,
     /// How long a client may take to send a body.
     pub body_read: Duration,
@@ -115,7 +115,7 @@ pub struct HttpLimits {
     pub head_bytes: usize,
     /// How long a client may take to send them, and for the TLS handshake.
     pub head_read: Duration,
-    /// Connections at once; more wait in the system's queue.
+    /// Connections at once; more are refused.
     pub connections: usize,
     /// How long a connection may be idle, or take nothing of an answer.
     pub idle: Duration,
@@ -127,18 +127,12 @@ pub struct HttpLimits {
     pub heartbeat: Duration,
     /// How long requests may take to finish at a shutdown.
     pub drain: Duration,
-    /// Passwords that are verified at once; each takes 50 ms of a core and 19 MiB.
-    pub verifications: usize,
-    /// Verified credentials that are remembered.
-    pub remembered: usize,
-    /// How long they are remembered.
-    pub remember: Duration,
 }
 
 impl Default for HttpLimits {
     fn default() -> Self {
         Self {
-            body_bytes: 20 << 20,
+            body_bytes: 24 << 20,
             body_read: Duration::from_secs(30),
             headers: 100,
             head_bytes: 64 << 10,
@@ -149,9 +143,6 @@ impl Default for HttpLimits {
             waiting: 10_000,
             heartbeat: Duration::from_secs(15),
             drain: Duration::from_secs(10),
-            verifications: 2,
-            remembered: 1024,
-            remember: Duration::from_secs(300),
         }
     }
 }

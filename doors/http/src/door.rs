@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use axum::http::StatusCode;
 use leasehold_api::engine::{Engine, LockEngine, QueueEngine, SessionRef};
 use leasehold_api::{Error, ErrorKind, Result, Retry};
+use leasehold_users::{Users, sha256};
 use leasehold_wire::lock::WAIT_MS_MAX;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
@@ -17,7 +18,6 @@ use crate::own_session::OwnSession;
 use crate::refusal::{Outcome, Refusal};
 use crate::sampler::Sampler;
 use crate::seal::Seal;
-use crate::users::{Users, sha256};
 
 /// What all requests share.
 pub(crate) struct Door {
@@ -26,7 +26,7 @@ pub(crate) struct Door {
     pub info: ServerInfo,
     pub hosts: Vec<String>,
     pub counters: Arc<dyn Counters>,
-    pub users: Users,
+    pub users: Arc<Users>,
     pub seal: Seal,
     pub own: OwnSession,
     pub sampler: Sampler,
@@ -39,7 +39,7 @@ pub(crate) struct Door {
 impl Door {
     pub fn new(engine: Engine, config: DoorConfig) -> Self {
         Self {
-            users: Users::new(config.users, &config.limits),
+            users: config.users,
             seal: Seal::new(&config.secret),
             own: OwnSession::default(),
             sampler: Sampler::default(),

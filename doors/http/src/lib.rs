@@ -20,7 +20,6 @@ mod caller;
 mod config;
 mod connection;
 mod door;
-mod hex;
 mod metrics;
 mod origin;
 mod own_session;
@@ -29,7 +28,6 @@ mod routes;
 mod sampler;
 mod seal;
 mod serve;
-mod users;
 
 use std::sync::Arc;
 
@@ -37,7 +35,6 @@ use leasehold_api::Engine;
 
 pub use config::{Counters, DoorConfig, HttpLimits, NoCounters, ServerInfo, Totals};
 pub use serve::serve;
-pub use users::{Allowance, Permission, User, hash_password, hash_token, token_hash};
 
 /// The door: an engine, and what stands before it.
 #[derive(Clone)]

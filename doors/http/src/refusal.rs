@@ -101,9 +101,10 @@ impl utoipa::IntoResponses for Refusals {
             ("401", "Who asks is not known."),
             ("403", "Who asks may not do this."),
             ("413", "The body is too long."),
-            ("429", "A queue, limit or disk is full."),
+            ("429", "A queue or limit is full."),
             ("501", "The engine cannot do this."),
             ("503", "The engine cannot be reached or is not sure, or too many requests wait."),
+            ("507", "The disk is full; acks and releases are still accepted."),
         ];
         about.into_iter().map(|(status, about)| (status.to_string(), response(about))).collect()
     }
@@ -126,6 +127,15 @@ pub(crate) struct Missing;
 impl utoipa::IntoResponses for Missing {
     fn responses() -> BTreeMap<String, RefOr<utoipa::openapi::Response>> {
         BTreeMap::from([("404".to_string(), response("There is no such thing."))])
+    }
+}
+
+/// The refusal of a message that reaches no queue.
+pub(crate) struct Unroutable;
+
+impl utoipa::IntoResponses for Unroutable {
+    fn responses() -> BTreeMap<String, RefOr<utoipa::openapi::Response>> {
+        BTreeMap::from([("422".to_string(), response("No queue takes it."))])
     }
 }
 

@@ -8,8 +8,7 @@
 use aws_lc_rs::{constant_time, hmac};
 use leasehold_api::engine::{Receipt, SessionRef};
 use leasehold_api::{Error, ErrorKind, Result};
-
-use crate::hex;
+use leasehold_users::hex;
 
 const SEAL_BYTES: usize = 16;
 
@@ -66,7 +65,7 @@ impl Seal {
     }
 
     fn seal(&self, parts: &[u8]) -> String {
-        hex::of(&hmac::sign(&self.key, parts).as_ref()[..SEAL_BYTES])
+        hex(&hmac::sign(&self.key, parts).as_ref()[..SEAL_BYTES])
     }
 
     fn fits(&self, seal: &str, parts: &[u8]) -> bool {

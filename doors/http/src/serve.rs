@@ -15,7 +15,9 @@ use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
-use tokio::io::{AsyncRead, AsyncWrite};
+use leasehold_api::{Error, ErrorKind};
+use leasehold_wire::Problem;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
@@ -29,6 +31,12 @@ use crate::{HttpDoor, HttpLimits};
 
 /// How long to wait when the system has no more descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Connections that are being refused at once, beside those that are served.
+const REFUSALS: usize = 64;
+
+/// How long a refused client may take to read why.
+const REFUSAL_READ: Duration = Duration::from_secs(1);
 
 /// Serves a door until `shutdown` resolves: then nothing new is accepted, waits are ended at once
 /// with 503, and what is under way may finish for [`HttpLimits::drain`].
@@ -54,14 +62,10 @@ pub async fn serve(
         door: door.door.clone(),
     };
     let places = Arc::new(Semaphore::new(door.door.limits.connections));
+    let refusing = Arc::new(Semaphore::new(REFUSALS));
     let mut connections = JoinSet::new();
     let mut shutdown = pin!(shutdown);
     loop {
-        let place = tokio::select! {
-            () = &mut shutdown => break,
-            place = places.clone().acquire_owned() => place,
-        };
-        let Ok(place) = place else { break };
         let accepted = loop {
             tokio::select! {
                 () = &mut shutdown => break None,
@@ -72,9 +76,15 @@ pub async fn serve(
         };
         match accepted {
             None => break,
-            Some(Ok((socket, _))) => {
-                connections.spawn(accepting.clone().connection(socket, place));
-            }
+            Some(Ok((socket, _))) => match places.clone().try_acquire_owned() {
+                Ok(place) => drop(connections.spawn(accepting.clone().connection(socket, place))),
+                // Without a place even for a refusal it is closed.
+                Err(_) => {
+                    if let Ok(place) = refusing.clone().try_acquire_owned() {
+                        connections.spawn(accepting.clone().refuse(socket, place));
+                    }
+                }
+            },
             Some(Err(error)) if is_passing(&error) => {}
             Some(Err(error)) => {
                 tracing::warn!(%error, "a connection was not accepted");
@@ -139,6 +149,40 @@ impl Accepting {
             Ok(Ok(socket)) => self.requests(socket).await,
             Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
             Err(_) => tracing::debug!("a TLS handshake took too long"),
+        }
+    }
+
+    /// Says that there are too many connections, and closes this one.
+    async fn refuse(self, mut socket: TcpStream, _place: OwnedSemaphorePermit) {
+        // A handshake only to refuse would cost more than the refusal saves.
+        if self.tls.is_some() {
+            return;
+        }
+        let max = self.door.limits.connections;
+        let wrong = format!("there are {max} connections already; close idle ones, or ask later");
+        let problem = Problem::from(Error::new(ErrorKind::Full, wrong)).with_status(503);
+        let body = serde_json::to_string(&problem).unwrap_or_default();
+        let answer = format!(
+            "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\n\
+             content-length: {}\r\nretry-after: 1\r\nconnection: close\r\n\r\n{body}",
+            body.len()
+        );
+        let said = async {
+            // An answer before the question is none to a client.
+            let mut unread = [0; 1024];
+            if socket.read(&mut unread).await? == 0 {
+                return Ok(());
+            }
+            socket.write_all(answer.as_bytes()).await?;
+            socket.shutdown().await?;
+            // What else the client sends is read, or the system would take the answer back.
+            while socket.read(&mut unread).await? > 0 {}
+            Ok::<_, io::Error>(())
+        };
+        match timeout(REFUSAL_READ, said).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(%error, "a refused connection ended early"),
+            Err(_) => tracing::debug!("a refused connection was not closed by its client"),
         }
     }
 

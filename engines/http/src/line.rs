@@ -75,6 +75,11 @@ impl HangUp {
         }
     }
 
+    /// Whether our side is closed, or about to be.
+    pub fn is_done(&self) -> bool {
+        self.0.lock().expect("nobody panics while holding the bell").rung
+    }
+
     fn is_rung(&self, cx: &Context<'_>) -> bool {
         let mut bell = self.0.lock().expect("nobody panics while holding the bell");
         if !bell.rung && !bell.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {

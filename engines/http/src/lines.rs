@@ -124,7 +124,8 @@ impl Lines {
     }
 
     fn put_back(&self, mut line: Line) {
-        if line.requests.is_closed() {
+        // On a line that was hung up an answer still comes, but nothing can be said any more.
+        if line.hang_up.is_done() || line.requests.is_closed() {
             return;
         }
         line.free_since = Some(Instant::now());
@@ -193,7 +194,11 @@ impl Lines {
             match line.requests.try_send_request(request).await {
                 Ok(answer) => return Ok(Flowing { answer, line }),
                 Err(mut refused) => match refused.take_message() {
-                    Some(back) if old => request = back,
+                    Some(back) if old => {
+                        // Nobody uses that connection: hanging it up would mean nothing.
+                        *used.lock() = None;
+                        request = back;
+                    }
                     Some(_) => return Err(Failure::Unsent(Cause::later(why(refused.error())))),
                     None => {
                         let silent = refused.error().is_incomplete_message();

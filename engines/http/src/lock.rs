@@ -141,7 +141,8 @@ impl LockEngine for HttpEngine {
                 tokio::spawn(async move { undo.close_session(&session).await });
             }
         });
-        let opened = opened.await?;
+        // Only one that is to be taken up is somebody's.
+        let opened = opened.await.map_err(of_session)?;
         Ok(Session { session: handle::session_of(&opened.session)?, resumed: opened.resumed })
     }
 

@@ -189,12 +189,7 @@ impl QueueEngine for HttpEngine {
 
     async fn commit(&self, commit: &Commit) -> Result<Vec<u64>> {
         let request = request_text(commit.request.map_or_else(new_request, Ok)?);
-        let mut body = commit::Commit::of(commit, Some(request));
-        // What seals a receipt seals its session for that receipt only; the door takes the
-        // session from the receipts.
-        if !body.settles.is_empty() {
-            body.session = None;
-        }
+        let body = commit::Commit::of(commit, Some(request));
         let ask = Ask::post(Path::new("/v1/commit"), &body, "commit");
         let versions = self.server.get::<Committed>(ask).await?.versions;
         let mut entered = self.entered();

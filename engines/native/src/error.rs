@@ -70,10 +70,11 @@ fn kind(refusal: &Refusal) -> ErrorKind {
         Refusal::Conflict(_) => ErrorKind::Conflict,
         Refusal::InUse | Refusal::NotEmpty | Refusal::Exclusive => ErrorKind::InUse,
         Refusal::Unroutable => ErrorKind::Unroutable,
-        Refusal::Limit(..) | Refusal::QueueFull(_) | Refusal::DiskFull => ErrorKind::Full,
+        Refusal::Limit(..) | Refusal::QueueFull(_) => ErrorKind::Full,
+        Refusal::DiskFull => ErrorKind::DiskFull,
         Refusal::RequestSpent | Refusal::RequestWaiting => ErrorKind::Spent,
         Refusal::PageNeeded => ErrorKind::Unavailable,
-        Refusal::Stopped => ErrorKind::Broken,
+        Refusal::Unreadable(_) | Refusal::Stopped => ErrorKind::Broken,
     }
 }
 
@@ -130,8 +131,10 @@ mod tests {
             (Refusal::NotEmpty, ErrorKind::InUse),
             (Refusal::Unroutable, ErrorKind::Unroutable),
             (Refusal::QueueFull(name), ErrorKind::Full),
+            (Refusal::DiskFull, ErrorKind::DiskFull),
             (Refusal::RequestSpent, ErrorKind::Spent),
             (Refusal::PageNeeded, ErrorKind::Unavailable),
+            (Refusal::Unreadable("rotten".into()), ErrorKind::Broken),
             (Refusal::Stopped, ErrorKind::Broken),
         ];
         for (refusal, kind) in refusals {

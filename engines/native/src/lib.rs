@@ -151,6 +151,17 @@ impl NativeEngine {
         self.running.guarantees
     }
 
+    /// Lets a door live on the thread of its shard; see [`leasehold_node::Resident`].
+    ///
+    /// # Errors
+    /// `Unavailable` when it was closed.
+    pub fn lodge(&self, door: leasehold_node::MoveIn) -> Result<()> {
+        let node = self.running.node.lock().expect("nobody panics while holding it");
+        let closed = || Error::new(ErrorKind::Unavailable, "the engine was closed");
+        node.as_ref().ok_or_else(closed)?.lodge(door);
+        Ok(())
+    }
+
     /// What its node counts.
     pub fn metrics(&self) -> Arc<Metrics> {
         self.running.metrics.clone()

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use leasehold_api::{Error, Retry};
-use leasehold_core::{Command, Op, Outcome, RequestId, SessionId, Ticket};
+use leasehold_core::{Command, Op, Outcome, Refusal, RequestId, SessionId, Ticket};
 use leasehold_node::{Client, NodeError};
 use tokio::sync::{Notify, oneshot};
 
@@ -125,6 +125,25 @@ impl Link {
         }
     }
 
+    /// Refuses a session of whose end the node would not tell us: it was found after a restart and
+    /// has no TTL, so that no sign of life would keep it either. It has to be taken up first.
+    fn heard_of(table: &Table, session: SessionId) -> Result<(), Fault> {
+        if session == SessionId::NONE || table.hears_of(session) {
+            return Ok(());
+        }
+        Err(Fault::Refused(Refusal::NoSession(session)))
+    }
+
+    /// Gives a session a sign of life.
+    pub async fn keep_alive(self: &Arc<Self>, session: SessionId) -> Result<Outcome, Error> {
+        {
+            let table = self.lock();
+            Self::open(&table)?;
+            Self::heard_of(&table, session)?;
+        }
+        self.ask(session, None, Op::KeepAlive).await
+    }
+
     /// Makes a place for an answer.
     pub fn prepare(self: &Arc<Self>, session: SessionId, kind: Kind) -> Result<Call, Fault> {
         let mut table = self.lock();
@@ -200,6 +219,7 @@ impl Link {
         let (ticket, opened) = {
             let mut table = self.lock();
             Self::open(&table)?;
+            Self::heard_of(&table, session)?;
             let ticket = self.free_ticket(&table);
             (ticket, table.await_messages(ticket, session, basket.clone(), no_ack))
         };

@@ -93,8 +93,8 @@ impl LockEngine for NativeEngine {
     }
 
     async fn keep_alive(&self, session: &SessionRef) -> Result<()> {
-        let answer = self.link.ask(SessionId(session.id), None, Op::KeepAlive).await;
         let asked = |error: Error| error.asking(format!("keep session {} alive", session.id));
+        let answer = self.link.keep_alive(SessionId(session.id)).await;
         expected!(answer.map_err(asked)?, Outcome::Done => ())
     }
 

@@ -236,10 +236,9 @@ impl QueueEngine for NativeEngine {
 
     async fn commit(&self, commit: &Commit) -> Result<Vec<u64>> {
         let asked = |error: Error| error.asking("commit");
-        let session = convert::session(commit.session.as_ref());
         let request = convert::request(commit.request);
         let op = Op::Commit(Box::new(convert::commit(commit).map_err(asked)?));
-        let answer = self.link.ask(session, request, op).await.map_err(asked)?;
+        let answer = self.link.ask(SessionId::NONE, request, op).await.map_err(asked)?;
         expected!(answer, Outcome::Committed { versions } => versions)
     }
 }

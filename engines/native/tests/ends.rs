@@ -84,6 +84,32 @@ async fn what_was_held_and_sent_is_there_when_it_is_opened_again() {
     assert_eq!(after.receive_now("orders", &session, 5).await.len(), 3);
 }
 
+/// Nobody would be told of its end, and no sign of life would keep it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_found_after_a_restart_has_to_be_taken_up() {
+    let Home { native, directory } = home();
+    let before = Home { native, directory };
+    let session = before.session().await;
+    before.declare("orders", QueueConfig::default()).await;
+    before.take("nightly", Some(&session)).await;
+    let Home { native, directory } = before;
+    native.close().await.expect("closed");
+
+    let native = NativeEngine::open(directory.path(), small()).expect("opened again");
+    let after = Home { native, directory };
+    let ask = after.consuming("orders", &session, 5);
+    assert_eq!(after.consume(&ask).await.err().expect("refused").kind, ErrorKind::NoSession);
+    assert_eq!(kind(after.keep_alive(&session).await), ErrorKind::NoSession);
+    let ttl = Some(Duration::from_millis(50));
+    let resume = OpenSession { ttl, resume: Some(session.clone()), label: None };
+    assert!(after.open_session(&resume).await.expect("taken up").resumed);
+    after.keep_alive(&session).await.expect("it is ours");
+    let mut stream = after.consume(&ask).await.expect("open");
+    let error = soon(stream.next()).await.expect("it says why").expect_err("it has ended");
+    assert_eq!(error.kind, ErrorKind::NoSession);
+    assert!(soon(stream.next()).await.is_none());
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_journal_of_somebody_else_is_refused() {
     let directory = tempfile::tempdir().expect("a directory");

@@ -278,7 +278,6 @@ async fn a_commit_does_all_or_nothing() {
     let grant = home.take("nightly", Some(&session)).await;
     let came = home.receive_now("in", &session, 1).await;
     let mut commit = Commit {
-        session: Some(session.clone()),
         checks: vec![(Arc::from("nightly"), grant.token)],
         settles: vec![(came[0].receipt.clone(), Verdict::Ack)],
         publishes: vec![message("out", "result")],

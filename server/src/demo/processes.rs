@@ -93,6 +93,7 @@ fn spawn_server(dir: &Path, address: SocketAddr) -> Result<Child> {
     let mut command = command(dir, "server")?;
     command.arg("serve").arg("--data-dir").arg(dir.join("data"));
     command.arg("--http-listen").arg(address.to_string()).args(["--log-level", "warn"]);
+    command.args(["--resp-listen", "off"]);
     command.spawn().context("start the server")
 }
 

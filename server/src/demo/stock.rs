@@ -201,9 +201,9 @@ impl Clerk {
         self.sell(article, guard, waited_us, work).await
     }
 
-    /// Takes the orders of a turn out of their line. A commit acts for one session, the lock's or
-    /// else that of the last order. Orders of an older one are other workers' by now: that session
-    /// ended when the server was killed.
+    /// Takes the orders of a turn out of their line: those of the lock's session, or else of the
+    /// last order's. Orders of an older one are other workers' by now, as that session ended when
+    /// the server was killed, and one of them would have the whole commit refused.
     fn take(&self, article: u32, session: Option<u64>) -> Vec<Work> {
         let mut lines = self.lines();
         let Some(line) = lines.get_mut(&article) else { return Vec::new() };

@@ -5,7 +5,7 @@
 //! gets TERM, a grace before the deadline, and KILL before it: so nobody of this group runs when
 //! the engine may grant the lock to another. When the engine says that the lock was taken away the
 //! group gets KILL at once, as another may hold it already. For the cases in which this process
-//! cannot act, see [`watch`](super::watch).
+//! cannot act, see [`watch`](crate::watch).
 
 use std::io::IsTerminal;
 use std::os::unix::process::ExitStatusExt;
@@ -21,11 +21,11 @@ use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::show::held_by;
-use super::watch::{Watcher, Word, monotonic};
 use crate::cli::Global;
 use crate::failure::{Failure, LOST, NOT_FOUND, NOT_HAD, NOT_STARTED, REFUSED};
 use crate::group::{Group, LOOK};
 use crate::signals::Signals;
+use crate::watch::{Moment, Place, Watcher};
 use crate::{connect, span};
 
 /// How long before the guard's deadline the group is killed, beyond the guard's own margin.
@@ -242,16 +242,19 @@ async fn supervise(
     handle: &Leasehold,
     global: &Global,
 ) -> Result<ExitCode> {
-    let mut watcher = Watcher::start(&arguments.name, arguments.grace)?;
-    tell_deadline(&mut watcher, guard);
-    let (mut child, group) = match start(arguments, guard, global) {
-        Ok(started) => started,
+    let what = format!("lock {}", arguments.name);
+    let mut watcher = Watcher::start("lock run", &what, arguments.grace)?;
+    let place = Place::open()?;
+    let group = place.group();
+    tell_deadline(&mut watcher, group, guard);
+    let mut child = match start(arguments, guard, global, group) {
+        Ok(child) => child,
         Err(error) => {
             watcher.finish();
             return Err(error);
         }
     };
-    watcher.tell(Word::Group(group.number())).ok();
+    drop(place);
     let mut running = Running { arguments, guard, group, watcher, stop: None, kill_at: None };
     let mut lost = std::pin::pin!(guard.lost());
     let mut revoked = std::pin::pin!(revoked(handle, &arguments.name, guard.token()));
@@ -299,11 +302,11 @@ async fn revoked(handle: &Leasehold, name: &str, token: u64) {
     }
 }
 
-/// Starts the command as the first of its group.
-fn start(arguments: &RunArgs, guard: &LockGuard, global: &Global) -> Result<(Child, Group)> {
+/// Starts the command in its group.
+fn start(arguments: &RunArgs, guard: &LockGuard, global: &Global, group: Group) -> Result<Child> {
     let program = &arguments.command[0];
     let mut command = Command::new(program);
-    command.args(&arguments.command[1..]).process_group(0);
+    command.args(&arguments.command[1..]).process_group(group.number());
     command.env("LEASEHOLD_LOCK", &arguments.name);
     command.env("LEASEHOLD_TOKEN", guard.token().to_string());
     connect::pass_on(global, &mut command)?;
@@ -311,22 +314,20 @@ fn start(arguments: &RunArgs, guard: &LockGuard, global: &Global) -> Result<(Chi
         // A background group that reads from the terminal is stopped by the kernel, for good.
         command.stdin(Stdio::null());
     }
-    let child = command.spawn().map_err(|error| {
+    command.spawn().map_err(|error| {
         let code = match error.kind() {
             std::io::ErrorKind::NotFound => NOT_FOUND,
             _ => NOT_STARTED,
         };
         let wrong = format!("start {program}: {error}; name a program that can be run");
-        Failure::new(code, wrong)
-    })?;
-    let group = child.id().and_then(Group::of).expect("a child that was not waited for has an id");
-    Ok((child, group))
+        Failure::new(code, wrong).into()
+    })
 }
 
 impl Running<'_> {
     /// Does what the time demands, and gives when to look again.
     fn look(&mut self) -> Instant {
-        tell_deadline(&mut self.watcher, self.guard);
+        tell_deadline(&mut self.watcher, self.group, self.guard);
         let now = Instant::now();
         let ttl = self.arguments.ttl;
         let left = self.guard.remaining().unwrap_or(ttl).saturating_sub(AHEAD.min(ttl / 20));
@@ -381,14 +382,9 @@ impl Running<'_> {
     }
 }
 
-/// The clock is read first: if this process is stopped between the two, the deadline told is too
-/// early, not too late.
-fn tell_deadline(watcher: &mut Watcher, guard: &LockGuard) {
-    let now = monotonic();
-    let left = guard.remaining().unwrap_or(Duration::MAX);
-    let until = now.saturating_add(u64::try_from(left.as_nanos()).unwrap_or(u64::MAX));
-    // Without the helper this process still does its part.
-    watcher.tell(Word::Until(until)).ok();
+fn tell_deadline(watcher: &mut Watcher, group: Group, guard: &LockGuard) {
+    let now = Moment::now();
+    watcher.look_after(group, now, guard.remaining().unwrap_or(Duration::MAX));
 }
 
 fn code_of(status: ExitStatus) -> ExitCode {

@@ -2,12 +2,13 @@
 //!
 //! The command's exit code is the verdict. Its lease is extended while it runs; when that fails
 //! for good the command is killed, as the message is somebody else's by then. A first signal lets
-//! the running commands finish, a second one ends them and gives their messages back.
+//! the running commands finish, a second one ends them and gives their messages back. When this
+//! process is killed or stands still a helper ends them; see [`watch`](crate::watch).
 
 mod command;
 
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -21,7 +22,9 @@ use tokio::time::{Instant, sleep};
 
 use crate::cli::Global;
 use crate::failure::{BAD_MESSAGE, Failure, NOT_HAD};
+use crate::group::Group;
 use crate::signals::Signals;
+use crate::watch::{Moment, Watcher};
 use crate::{connect, print, span};
 use command::{End, Running};
 
@@ -89,10 +92,17 @@ pub async fn run(arguments: WorkArgs, global: &Global) -> Result<ExitCode> {
     let queues = handle.engine().queues.clone().context("the engine has no queues");
     let queues = queues.with_context(asked)?;
     let (end, ending) = watch::channel(false);
-    let worker = Arc::new(Worker { arguments, global: global.clone(), queues, ending });
+    let watcher = Watcher::start("queue work", &format!("queue {name}"), GRACE)?;
+    let watcher = Mutex::new(watcher);
+    let worker = Worker { arguments, global: global.clone(), queues, watcher, ending };
+    let worker = Arc::new(worker);
     let mut tally = Tally::default();
     let worked = work(&worker, &handle, &mut signals, end, &mut tally).await;
     handle.close().await.ok();
+    // No command runs any more, so nobody else holds on to it.
+    if let Some(worker) = Arc::into_inner(worker) {
+        worker.watcher.into_inner().unwrap_or_else(PoisonError::into_inner).finish();
+    }
     let Tally { done, again, dead, lost } = tally;
     if global.json {
         let value = json!({ "done": done, "again": again, "dead": dead, "lost": lost });
@@ -102,6 +112,8 @@ pub async fn run(arguments: WorkArgs, global: &Global) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Time for commands between TERM and KILL when this process died.
+const GRACE: Duration = Duration::from_secs(5);
 /// A lease this short would be spent on extending it.
 const LEASE_MIN: Duration = Duration::from_millis(300);
 
@@ -219,11 +231,17 @@ struct Worker {
     arguments: WorkArgs,
     global: Global,
     queues: Arc<dyn QueueEngine>,
+    /// Ends the commands when this process cannot.
+    watcher: Mutex<Watcher>,
     /// True when running commands have to end.
     ending: watch::Receiver<bool>,
 }
 
 impl Worker {
+    fn watcher(&self) -> MutexGuard<'_, Watcher> {
+        self.watcher.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Runs the command for one message and settles it.
     async fn handle(self: Arc<Self>, delivery: Delivery) -> Result<Outcome> {
         let name = &self.arguments.name;
@@ -231,7 +249,7 @@ impl Worker {
         if !lease.extend_for_good().await {
             return Ok(Outcome::Lost);
         }
-        let mut running = match Running::start(&self, &delivery) {
+        let mut running = match Running::start(&self, &lease) {
             Ok(running) => running,
             Err(error) => {
                 // It is not the message's fault.
@@ -307,6 +325,13 @@ impl Lease<'_> {
         self.delivery.extend(self.time()).await?;
         self.until = asked + self.time();
         Ok(())
+    }
+
+    /// Tells the helper until when a command may work on it.
+    fn tell(&self, group: Group) {
+        let now = Moment::now();
+        let left = self.until.saturating_duration_since(Instant::now());
+        self.worker.watcher().look_after(group, now, left);
     }
 
     /// Extends it before the command starts; false when the message is not ours.

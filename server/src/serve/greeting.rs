@@ -19,6 +19,8 @@ pub struct Greeting<'a> {
     pub settings: &'a Settings,
     /// Where the HTTP door listens.
     pub http: SocketAddr,
+    /// Where the RESP door listens.
+    pub resp: Option<SocketAddr>,
     /// It speaks HTTPS.
     pub secure: bool,
     /// When the process began.
@@ -32,7 +34,8 @@ impl Greeting<'_> {
         let ms = self.began.elapsed().as_millis();
         let data = whole(&self.settings.data_dir);
         tracing::info!(%url, data, ms, "ready");
-        let value = json!({ "ready": true, "http": url, "data_dir": data, "ms": ms });
+        let value =
+            json!({ "ready": true, "http": url, "resp": self.resp, "data_dir": data, "ms": ms });
         print::either(json, &value, || self.text(&url, &data, ms))
     }
 
@@ -52,11 +55,13 @@ impl Greeting<'_> {
         let program = std::env::args_os().next().unwrap_or_else(|| "leasehold".into());
         let program = program.display();
         let on = if url == USUAL { String::new() } else { format!(" --on {url}") };
+        let resp = self.resp.map_or_else(String::new, |resp| format!("  RESP   {resp}\n"));
         format!(
             "leasehold {version}, ready after {ms} ms\n\
              \n\
              \x20 data   {data}\n\
              \x20 HTTP   {url}\n\
+             {resp}\
              \n\
              Take a lock, send a message, get it:\n\
              \n\

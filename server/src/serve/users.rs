@@ -1,26 +1,130 @@
-//! Who may come in, from the configuration and the users file.
+//! Who may come in, from the configuration and the users file, and changes of it while the server
+//! runs.
+//!
+//! The users file is looked at every [`LOOK`], and after SIGHUP both files are read again. Looking
+//! is slower than being told by the kernel and always right: it sees through symbolic links that
+//! are switched, network file systems and editors that rename. What cannot be read whole leaves
+//! the users as they are. So does a file without a user: everybody could do everything then, which
+//! nobody should get by an editor that empties a file before it writes it.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
-use leasehold_http_door::{Allowance, Permission, User, token_hash};
+use leasehold_users::{Allowance, Permission, User, UserLimits, Users, token_hash};
+use rustix::process::Signal;
+use tokio::time::sleep;
 
-use crate::failure::Failure;
-use crate::settings::{Given, PermissionEntry, Settings, UserEntry, read_users};
+use crate::failure::{Failure, one_line};
+use crate::settings::{Given, PermissionEntry, Placed, Settings, UserEntry, read_users};
+use crate::signals::Signals;
 use crate::user::known;
 
+/// How often the users file is looked at.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// The users of a running server, and where they come from.
+pub struct Keeper {
+    users: Arc<Users>,
+    known: Vec<User>,
+    /// What was said without the configuration file, which is read again.
+    given: Given,
+    file: PathBuf,
+    seen: Seen,
+}
+
+impl Keeper {
+    /// The users at the start.
+    ///
+    /// # Errors
+    /// When one of them is not acceptable, or there is none and whoever reaches the address could
+    /// do everything.
+    pub fn start(given: &Given, settings: &Settings) -> Result<Self> {
+        let file = settings.users_file.clone();
+        // Looked at before it is read: what changes in between is read once more.
+        let seen = Seen::at(&file);
+        let known = gather(given, &file)?;
+        may_listen(settings, known.is_empty())?;
+        let users = Arc::new(Users::new(known.clone(), UserLimits::default()));
+        Ok(Self { users, known, given: given.clone(), file, seen })
+    }
+
+    /// The users, for all doors.
+    pub fn users(&self) -> Arc<Users> {
+        self.users.clone()
+    }
+
+    /// Keeps the users as the files have them until a signal asks the process to end, and gives
+    /// that signal. A hang-up is one only if `hang_up_ends`; else the files are read again.
+    pub async fn keep(&mut self, signals: &mut Signals, hang_up_ends: bool) -> Signal {
+        loop {
+            tokio::select! {
+                signal = signals.next() => match signal {
+                    Signal::HUP if !hang_up_ends => self.read_again(),
+                    signal => return signal,
+                },
+                () = sleep(LOOK) => {
+                    if Seen::at(&self.file) != self.seen {
+                        self.read_again();
+                    }
+                }
+            }
+        }
+    }
+
+    fn read_again(&mut self) {
+        self.seen = Seen::at(&self.file);
+        match gather(&self.given, &self.file) {
+            Err(error) => {
+                tracing::error!("the users stay as they were: {}", one_line(&error));
+            }
+            Ok(users) if users == self.known => tracing::info!("the users are the same as before"),
+            Ok(users) if users.is_empty() => {
+                let file = self.file.display();
+                tracing::error!(
+                    "the users stay as they were: {file} has none left, and everybody could do \
+                     everything; add one, or start the server again"
+                );
+            }
+            Ok(users) => {
+                tracing::info!(users = users.len(), "the users were read again");
+                self.known.clone_from(&users);
+                self.users.replace(users);
+            }
+        }
+    }
+}
+
+/// What a file looks like from outside; `None`: there is none.
+#[derive(Debug, PartialEq, Eq)]
+struct Seen(Option<[i64; 6]>);
+
+impl Seen {
+    fn at(path: &Path) -> Self {
+        let look = |file: std::fs::Metadata| {
+            let (inode, length) = (file.ino().cast_signed(), file.size().cast_signed());
+            let (changed, written) = (file.ctime(), file.mtime());
+            [inode, length, changed, file.ctime_nsec(), written, file.mtime_nsec()]
+        };
+        Self(std::fs::metadata(path).ok().map(look))
+    }
+}
+
 /// All users; a name may stand in one place only.
-///
-/// # Errors
-/// When one of them is not acceptable.
-pub fn gather(given: &Given, settings: &Settings) -> Result<Vec<User>> {
+fn gather(given: &Given, file: &Path) -> Result<Vec<User>> {
+    let given = given.clone().with_file()?;
     let mut users: Vec<User> = Vec::new();
-    for entry in given.users.iter().cloned().chain(read_users(&settings.users_file)?) {
+    for Placed { entry, place } in given.users.into_iter().chain(read_users(file)?) {
         let name = entry.name.clone();
+        let asked = || format!("read user {name:?} ({place})");
         if users.iter().any(|user| user.name == name) {
-            let wrong = format!("there are two users {name:?}; take one of them out");
-            return Err(Failure::usage(wrong)).context("read the users");
+            let wrong = "there is another user of this name; take one of them out";
+            return Err(Failure::usage(wrong)).with_context(asked);
         }
         let user = user(entry).map_err(|error| Failure::usage(format!("{error:#}")));
-        users.push(user.with_context(|| format!("read user {name:?}"))?);
+        users.push(user.with_context(asked)?);
     }
     Ok(users)
 }
@@ -53,14 +157,14 @@ fn allowance(entry: PermissionEntry) -> Result<Allowance> {
 }
 
 /// Refuses to let the whole network in by mistake.
-///
-/// # Errors
-/// When there are no users and the address can be reached from elsewhere.
-pub fn may_listen(settings: &Settings, open: bool) -> Result<()> {
-    let address = settings.http_listen;
-    if !open || settings.insecure_listen || address.ip().is_loopback() {
+fn may_listen(settings: &Settings, open: bool) -> Result<()> {
+    if !open || settings.insecure_listen {
         return Ok(());
     }
+    let mut addresses = [Some(settings.http_listen), settings.resp_listen.0].into_iter().flatten();
+    let Some(address) = addresses.find(|address| !address.ip().is_loopback()) else {
+        return Ok(());
+    };
     let wrong = "there are no users, so whoever reaches this address could do everything; add one \
                  with `leasehold user add NAME`, listen on 127.0.0.1, or say --insecure-listen";
     Err(Failure::usage(wrong)).with_context(|| format!("listen on {address}"))

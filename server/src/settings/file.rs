@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
+use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::{Setting, TABLE};
@@ -14,7 +15,16 @@ pub struct ConfigFile {
     /// Settings as text, with their lines.
     pub values: Vec<(&'static Setting, String, usize)>,
     /// The users in it.
-    pub users: Vec<UserEntry>,
+    pub users: Vec<Placed>,
+}
+
+/// A user, and where it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Placed {
+    /// The user.
+    pub entry: UserEntry,
+    /// The file and the line.
+    pub place: String,
 }
 
 /// A user as a file has it.
@@ -44,9 +54,16 @@ pub struct PermissionEntry {
     pub allow: Vec<String>,
 }
 
-#[derive(Deserialize, Serialize, Default)]
-struct Users {
+/// A file's users as they are read, with their places.
+#[derive(Deserialize)]
+struct Found {
     #[serde(default)]
+    users: Vec<Spanned<UserEntry>>,
+}
+
+/// A file's users as they are written.
+#[derive(Serialize)]
+struct Users {
     users: Vec<UserEntry>,
 }
 
@@ -60,10 +77,10 @@ impl ConfigFile {
         let text = std::fs::read_to_string(path).map_err(|error| {
             Failure::usage(format!("{error}; name a file that can be read with --config"))
         });
-        Self::parse(&text.with_context(asked)?).map_err(Failure::usage).with_context(asked)
+        Self::parse(&text.with_context(asked)?, path).map_err(Failure::usage).with_context(asked)
     }
 
-    fn parse(text: &str) -> Result<Self, String> {
+    fn parse(text: &str, path: &Path) -> Result<Self, String> {
         let root = DeTable::parse(text).map_err(|error| refused(text, &error))?;
         let mut values = Vec::new();
         let mut users = false;
@@ -87,7 +104,7 @@ impl ConfigFile {
             }
         }
         let users = match users {
-            true => parse_users(text)?,
+            true => parse_users(text, path)?,
             false => Vec::new(),
         };
         Ok(Self { values, users })
@@ -129,22 +146,31 @@ fn unknown(key: &str, line: usize) -> String {
     format!("line {line}: there is no setting `{key}`; {advice}")
 }
 
-fn parse_users(text: &str) -> Result<Vec<UserEntry>, String> {
-    let users: Users = toml::from_str(text).map_err(|error| refused(text, &error))?;
-    Ok(users.users)
+fn parse_users(text: &str, path: &Path) -> Result<Vec<Placed>, String> {
+    let found: Found = toml::from_str(text).map_err(|error| refused(text, &error))?;
+    let placed = |user: Spanned<UserEntry>| {
+        let line = line_of(text, user.span().start);
+        let place = format!("{} line {line}", path.display());
+        Placed { entry: user.into_inner(), place }
+    };
+    Ok(found.users.into_iter().map(placed).collect())
 }
 
 /// The users in a users file; none if it is not there.
 ///
 /// # Errors
 /// When it cannot be read or has something else in it.
-pub fn read_users(path: &Path) -> Result<Vec<UserEntry>> {
+pub fn read_users(path: &Path) -> Result<Vec<Placed>> {
     let asked = || format!("read {}", path.display());
     match std::fs::read_to_string(path) {
-        Ok(text) => parse_users(&text).map_err(Failure::usage).with_context(asked),
+        Ok(text) => parse_users(&text, path).map_err(Failure::usage).with_context(asked),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
         Err(error) => Err(error).with_context(asked),
     }
+}
+
+fn entries(path: &Path) -> Result<Vec<UserEntry>> {
+    Ok(read_users(path)?.into_iter().map(|user| user.entry).collect())
 }
 
 /// Writes a user to a users file, in place of one of the same name; gives whether there was one.
@@ -152,7 +178,7 @@ pub fn read_users(path: &Path) -> Result<Vec<UserEntry>> {
 /// # Errors
 /// When the file cannot be read or written.
 pub fn add_user(path: &Path, user: UserEntry) -> Result<bool> {
-    let mut users = read_users(path)?;
+    let mut users = entries(path)?;
     let replaced = users.iter().position(|known| known.name == user.name);
     match replaced {
         Some(place) => users[place] = user,
@@ -167,7 +193,7 @@ pub fn add_user(path: &Path, user: UserEntry) -> Result<bool> {
 /// # Errors
 /// When the file cannot be read or written.
 pub fn remove_user(path: &Path, name: &str) -> Result<bool> {
-    let mut users = read_users(path)?;
+    let mut users = entries(path)?;
     let before = users.len();
     users.retain(|known| known.name != name);
     let found = users.len() < before;
@@ -190,7 +216,7 @@ mod tests {
     #[test]
     fn known_keys_are_read_with_their_lines() {
         let text = "data_dir = 'd'\n[http]\nlisten = '[::]:1'\n[memory]\nresident_entries = 5\n";
-        let file = ConfigFile::parse(text).expect("it is right");
+        let file = ConfigFile::parse(text, Path::new("a.toml")).expect("it is right");
         let mut found: Vec<_> =
             file.values.iter().map(|(s, text, line)| (s.key, text.as_str(), *line)).collect();
         found.sort_unstable();
@@ -206,7 +232,7 @@ mod tests {
     fn the_example_has_every_setting_with_its_default() {
         let text = include_str!("../../../packaging/leasehold.toml");
         // Settings without a default are commented out, and so are users.
-        let file = ConfigFile::parse(text).expect("it is right");
+        let file = ConfigFile::parse(text, Path::new("a.toml")).expect("it is right");
         let mut found: Vec<_> =
             file.values.iter().map(|(s, text, _)| (s.key, text.replace('_', ""))).collect();
         found.sort_unstable();
@@ -220,7 +246,9 @@ mod tests {
 
     #[test]
     fn an_unknown_key_is_named_with_its_line_and_the_nearest_known() {
-        let wrong = |text: &str| ConfigFile::parse(text).map(|_| ()).expect_err("it is wrong");
+        let wrong = |text: &str| {
+            ConfigFile::parse(text, Path::new("a.toml")).map(|_| ()).expect_err("it is wrong")
+        };
         let error = wrong("data_dir = 'd'\n[http]\nlisten_on = 'x'\n");
         assert_eq!(
             error,
@@ -235,9 +263,11 @@ mod tests {
     #[test]
     fn users_are_read_and_misspelt_fields_named() {
         let text = "[[users]]\nname = 'shop'\npermissions = [{ on = '*', allow = ['publish'] }]\n";
-        let file = ConfigFile::parse(text).expect("it is right");
-        assert_eq!(file.users[0].permissions[0].allow, ["publish"]);
-        let error = ConfigFile::parse("[[users]]\nnam = 'shop'\n").map(|_| ());
+        let file = ConfigFile::parse(text, Path::new("a.toml")).expect("it is right");
+        let user = &file.users[0];
+        assert_eq!(user.entry.permissions[0].allow, ["publish"]);
+        assert_eq!(user.place, "a.toml line 1");
+        let error = ConfigFile::parse("[[users]]\nnam = 'shop'\n", Path::new("a.toml")).map(|_| ());
         let error = error.expect_err("it is wrong");
         assert!(error.starts_with("line 2: unknown field `nam`"), "{error}");
     }

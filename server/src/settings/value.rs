@@ -48,6 +48,22 @@ impl Value for SocketAddr {
     }
 }
 
+/// Where a door listens that can be left closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Doorway(pub Option<SocketAddr>);
+
+impl Value for Doorway {
+    const FORM: &'static str = "an address and a port, such as 127.0.0.1:7379, or off";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        if text == "off" {
+            return Ok(Self(None));
+        }
+        let address = SocketAddr::parse(text).map_err(|_| has_to_be::<Self>())?;
+        Ok(Self(Some(address)))
+    }
+}
+
 impl Value for bool {
     const FORM: &'static str = "true or false";
     const SWITCH: bool = true;

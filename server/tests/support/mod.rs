@@ -23,6 +23,8 @@ pub fn leasehold(directory: &Path, arguments: &[&str]) -> Command {
             command.env_remove(name);
         }
     }
+    // Servers of many tests run at one time; who wants this door says so.
+    command.env("LEASEHOLD_RESP_LISTEN", "off");
     command.args(arguments).current_dir(directory).stdin(Stdio::null());
     command
 }
@@ -166,8 +168,12 @@ impl Server {
 pub fn serve(directory: &Path, arguments: &[&str]) -> (Process, String) {
     let mut command = leasehold(directory, &["serve", "--json"]);
     command.env("LEASEHOLD_HTTP_LISTEN", "127.0.0.1:0").env("LEASEHOLD_LOG_LEVEL", "warn");
-    command.args(arguments).stdout(Stdio::piped());
-    let mut process = Process::start(&mut command);
+    ready(command.args(arguments))
+}
+
+/// Starts a server and waits until it says where it is.
+pub fn ready(command: &mut Command) -> (Process, String) {
+    let mut process = Process::start(command.stdout(Stdio::piped()));
     let stdout = process.0.stdout.take().expect("it is piped");
     let mut line = String::new();
     BufReader::new(stdout).read_line(&mut line).expect("the server says something");

@@ -306,16 +306,27 @@ impl<D: Disk> Simulation<D> {
         self.send(SessionId::NONE, None, Op::Write(Box::new(write)), Pending::Write(key, value));
     }
 
-    /// Acks, publishes, a write and a release at once, as a worker does that passes work on.
+    /// Now and then another client that has a session.
+    fn some_client(&mut self, client: usize, session: SessionId) -> (usize, SessionId) {
+        let other = self.chance.below(self.clients.len() as u64) as usize;
+        match self.clients[other].session {
+            Some(theirs) if self.chance.percent(30) => (other, theirs),
+            _ => (client, session),
+        }
+    }
+
+    /// Acks, publishes, a write and a release at once, as a worker does that passes work on. Now
+    /// and then they are of several clients.
     fn commit(&mut self, client: usize, session: SessionId) {
         let mut commit = Commit::default();
         let mut bundle = Bundle::default();
         for _ in 0..self.chance.below(3) {
+            let (client, session) = self.some_client(client, session);
             let Some((receipt, id)) = self.clients[client].open.pop() else { break };
             let message = self.ledger.messages.get_mut(&id).expect("it was delivered");
             message.open = None;
             message.acks += 1;
-            commit.settles.push((receipt, Verdict::Ack));
+            commit.settles.push((session, receipt, Verdict::Ack));
             bundle.acks.push(id);
         }
         for _ in 0..1 + self.chance.below(2) {
@@ -323,7 +334,8 @@ impl<D: Disk> Simulation<D> {
             commit.publishes.push(publish);
             bundle.publishes.push(id);
         }
-        let held = self.some_hold(session);
+        let (_, holder) = self.some_client(client, session);
+        let held = self.some_hold(holder);
         if self.chance.percent(60) {
             let (key, value, mut write) = self.new_write();
             write.guard = held.as_ref().map(|(_, hold)| (hold.name.clone(), hold.token));
@@ -336,7 +348,7 @@ impl<D: Disk> Simulation<D> {
         }
         if let Some((token, hold)) = held.filter(|_| self.chance.percent(50)) {
             self.ledger.holds.get_mut(&token).expect("just found").releasing = true;
-            commit.releases.push(hold);
+            commit.releases.push((holder, hold));
             bundle.release = Some(token);
         }
         self.send(session, None, Op::Commit(Box::new(commit)), Pending::Commit(bundle));

@@ -30,8 +30,11 @@ const DIRECTION: &[(&str, May)] = &[
     ("leasehold-native", May::Ours(&["leasehold-api", "leasehold-core", "leasehold-node"])),
     ("leasehold-http", May::Ours(&["leasehold-api", "leasehold-wire"])),
     ("leasehold-wire", May::Ours(&["leasehold-api"])),
+    ("leasehold-users", May::Ours(&["leasehold-api"])),
     // It knows engines by their traits alone, so it can stand in front of any.
-    ("leasehold-http-door", May::Ours(&["leasehold-api", "leasehold-wire"])),
+    ("leasehold-http-door", May::Ours(&["leasehold-api", "leasehold-users", "leasehold-wire"])),
+    // It lives on the shard's thread and speaks to the rules directly.
+    ("leasehold-resp-door", May::Ours(&["leasehold-core", "leasehold-node", "leasehold-users"])),
     (
         "leasehold",
         May::Ours(&["leasehold-api", "leasehold-native", "leasehold-node", "leasehold-http"]),

@@ -5,19 +5,19 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use leasehold_api::engine as api;
+use leasehold_users::Permission::{Lock, Publish};
 use leasehold_wire::commit::{Commit, Committed};
 
 use crate::ask::Said;
 use crate::caller::Caller;
 use crate::door::Door;
-use crate::refusal::{Answer, Ended, Missing, Outcome, Races, Refusal, Refusals, asking};
-use crate::users::Permission::{Lock, Publish};
+use crate::refusal::{Answer, Ended, Missing, Outcome, Races, Refusals, asking};
 
 /// Do several things at once or not at all
 ///
 /// In this order: check that locks are held with their tokens, settle deliveries, publish
-/// messages, write registers, release holds. A commit acts for one session: what it settles and
-/// releases was received and acquired with the same one.
+/// messages, write registers, release holds. What it settles and releases may have been received
+/// and acquired with several sessions of the caller, or without one.
 #[utoipa::path(
     post, path = "/v1/commit", tag = "commit", request_body = Commit,
     responses(
@@ -34,7 +34,6 @@ pub(crate) async fn commit(
 ) -> Answer<Committed> {
     let request = caller.request(said.request_id.as_deref())?;
     let mut commit = said.into_api(request)?;
-    commit.session = door.session(commit.session, &caller)?;
     for (receipt, _) in &mut commit.settles {
         *receipt = door.seal.open_receipt(receipt, caller.name())?;
     }
@@ -42,26 +41,8 @@ pub(crate) async fn commit(
         hold.session = door.session(hold.session.take(), &caller)?;
     }
     may(&caller, &commit)?;
-    commit.session = session(&commit)?;
     let versions = door.queues()?.commit(&commit).await.map_err(asking("commit", ""))?;
     Ok(Json(Committed { versions }))
-}
-
-/// The session of the whole: the one named, or that of the receipts and holds.
-fn session(commit: &api::Commit) -> Outcome<Option<api::SessionRef>> {
-    let receipts = commit.settles.iter().map(|(receipt, _)| Some(&receipt.session));
-    let holds = commit.releases.iter().map(|hold| hold.session.as_ref());
-    let mut parts = receipts.chain(holds);
-    let first = match &commit.session {
-        Some(session) => Some(session),
-        None => parts.next().flatten(),
-    };
-    if parts.all(|part| part == first) {
-        return Ok(first.cloned());
-    }
-    let wrong = "a commit acts for one session: receive the messages and acquire the locks with \
-                 the same session of your own, or check the locks here and release them afterwards";
-    Err(Refusal::invalid(wrong))
 }
 
 fn may(caller: &Caller, commit: &api::Commit) -> Outcome<()> {

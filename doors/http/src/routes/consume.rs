@@ -18,6 +18,7 @@ use futures_util::StreamExt;
 use futures_util::stream;
 use leasehold_api::engine::{Consume as ApiConsume, Delivered};
 use leasehold_api::{Error, Result};
+use leasehold_users::Permission::Consume as MayConsume;
 use leasehold_wire::message::Delivery;
 use leasehold_wire::queue::Consume;
 use leasehold_wire::{Problem, handle};
@@ -31,7 +32,6 @@ use crate::caller::Caller;
 use crate::door::{Door, closing};
 use crate::own_session::PassingSession;
 use crate::refusal::{Ended, Missing, Outcome, Races, Refusals, asking};
-use crate::users::Permission::Consume as MayConsume;
 
 /// How many deliveries may be in flight, unless the request says.
 const PREFETCH_DEFAULT: u32 = 10;
@@ -113,6 +113,9 @@ async fn next_line(mut streaming: Streaming) -> Option<(Bytes, Streaming)> {
     let line = tokio::select! {
         biased;
         () = streaming.door.closed() => problem_line(&mut streaming.ended, closing()),
+        error = streaming.caller.departed(&streaming.door.users) => {
+            problem_line(&mut streaming.ended, error)
+        }
         next = streaming.deliveries.next() => match next {
             Some(Ok(one)) => line(&sealed(&streaming.door, &streaming.caller, one)),
             Some(Err(error)) => problem_line(&mut streaming.ended, error),

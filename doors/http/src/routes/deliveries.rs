@@ -7,6 +7,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use leasehold_api::engine::{Receipt, Receive as ApiReceive, Wait};
 use leasehold_api::{ErrorKind, Result};
+use leasehold_users::Permission::Consume;
 use leasehold_wire::commit::{Verdict, verdict_of};
 use leasehold_wire::handle;
 use leasehold_wire::message::{Deliveries, Delivery, Extend, Settle, Settled};
@@ -17,7 +18,6 @@ use crate::ask::{At, Said};
 use crate::caller::Caller;
 use crate::door::Door;
 use crate::refusal::{Answer, Ended, Missing, Outcome, Races, Refusal, Refusals, asking};
-use crate::users::Permission::Consume;
 
 /// How long a delivery to the door's own session may stay unsettled, unless the request says.
 const LEASE_MS_DEFAULT: u64 = 30_000;

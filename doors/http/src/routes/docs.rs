@@ -1,12 +1,13 @@
 //! The description of the API, and a page on which to try it.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use axum::Router;
 use axum::extract::Path;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
+use bytes::Bytes;
 use leasehold_api::ErrorKind;
 use utoipa_swagger_ui::Config;
 
@@ -21,13 +22,15 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'u
 
 /// The OpenAPI description
 ///
-/// Made from the handlers at each request: nobody asks often, and nothing lies in memory for it.
+/// Made from the handlers when it is first asked for, and kept.
 #[utoipa::path(
     get, path = "/v1/openapi.json", tag = "server", security(()),
     responses((status = 200, description = "OpenAPI 3.1.", body = serde_json::Value))
 )]
 pub(crate) async fn openapi() -> Response {
-    ([(header::CONTENT_TYPE, "application/json")], HttpDoor::description()).into_response()
+    static TEXT: OnceLock<Bytes> = OnceLock::new();
+    let text = TEXT.get_or_init(|| HttpDoor::description().into()).clone();
+    ([(header::CONTENT_TYPE, "application/json")], text).into_response()
 }
 
 /// The try-it page.

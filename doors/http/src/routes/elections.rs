@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
+use leasehold_users::Permission::Lock;
 use leasehold_wire::lock::{Campaign, Granted, Leader, Release, Released, Renew, Renewed, Watch};
 use leasehold_wire::time::duration;
 
@@ -13,7 +14,6 @@ use crate::ask::{Asked, At, Said};
 use crate::caller::Caller;
 use crate::door::Door;
 use crate::refusal::{Answer, Ended, Races, Refusals, asking};
-use crate::users::Permission::Lock;
 
 /// The lock behind an election.
 fn lock_of(election: &str) -> String {

@@ -6,6 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use leasehold_api::engine as api;
+use leasehold_users::Permission::Admin;
 use leasehold_wire::exchange::{Binding, ExchangeConfig};
 use leasehold_wire::queue::{Declared, DeleteQueue, Subscription};
 
@@ -13,7 +14,6 @@ use crate::ask::{Asked, At, Said};
 use crate::caller::Caller;
 use crate::door::Door;
 use crate::refusal::{Answer, Missing, Outcome, Races, Refusal, Refusals, asking};
-use crate::users::Permission::Admin;
 
 /// Declare an exchange
 #[utoipa::path(
@@ -54,11 +54,24 @@ pub(crate) async fn delete_exchange(
     Ok(StatusCode::NO_CONTENT)
 }
 
-fn may_bind(caller: &Caller, binding: &api::Binding) -> Outcome<()> {
+async fn change(
+    door: &Door,
+    caller: &Caller,
+    name: &str,
+    said: Binding,
+    there: bool,
+) -> Outcome<StatusCode> {
+    let binding = said.into_api(name)?;
     caller.may(Admin, &binding.exchange)?;
-    match &binding.to {
-        api::Destination::Queue(name) | api::Destination::Exchange(name) => caller.may(Admin, name),
+    let (api::Destination::Queue(to) | api::Destination::Exchange(to)) = &binding.to;
+    caller.may(Admin, to)?;
+    let queues = door.queues()?;
+    if there {
+        queues.bind(&binding).await.map_err(asking("bind to exchange", name))?;
+    } else {
+        queues.unbind(&binding).await.map_err(asking("unbind from exchange", name))?;
     }
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// Bind a queue or an exchange to an exchange
@@ -73,10 +86,7 @@ pub(crate) async fn bind(
     At(name): At<String>,
     Said(said): Said<Binding>,
 ) -> Outcome<StatusCode> {
-    let binding = said.into_api(&name)?;
-    may_bind(&caller, &binding)?;
-    door.queues()?.bind(&binding).await.map_err(asking("bind to exchange", &name))?;
-    Ok(StatusCode::NO_CONTENT)
+    change(&door, &caller, &name, said, true).await
 }
 
 /// Take a binding back
@@ -91,10 +101,7 @@ pub(crate) async fn unbind(
     At(name): At<String>,
     Said(said): Said<Binding>,
 ) -> Outcome<StatusCode> {
-    let binding = said.into_api(&name)?;
-    may_bind(&caller, &binding)?;
-    door.queues()?.unbind(&binding).await.map_err(asking("unbind from exchange", &name))?;
-    Ok(StatusCode::NO_CONTENT)
+    change(&door, &caller, &name, said, false).await
 }
 
 /// Subscribe to a topic

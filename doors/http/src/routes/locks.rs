@@ -6,6 +6,7 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::State;
 use leasehold_api::engine::{Acquire, HoldRef};
+use leasehold_users::Permission::{Admin, Lock};
 use leasehold_wire::lock::{
     AcquireLock, AcquireLocks, Check, Checked, ForceReleased, Granted, List, LockView, Locks,
     Release, Released, Renew, Renewed, Watch,
@@ -16,7 +17,6 @@ use crate::ask::{Asked, At, Said};
 use crate::caller::Caller;
 use crate::door::Door;
 use crate::refusal::{Answer, Ended, Races, Refusal, Refusals, asking};
-use crate::users::Permission::{Admin, Lock};
 
 /// Acquires what was asked for; the wait ends when the client hangs up.
 pub(super) async fn acquire(

@@ -14,6 +14,7 @@ use leasehold_api::engine::{
     ExchangeConfig, ExchangeKind, Publish, Published, QueueConfig, Target,
 };
 use leasehold_api::{Error, ErrorKind, Result};
+use leasehold_users::Permission::{Admin, Publish as MayPublish};
 use leasehold_wire::message as wire;
 use leasehold_wire::message::{
     Message, PublishResults, PublishToExchange, PublishToQueue, PublishToTopic,
@@ -23,8 +24,7 @@ use leasehold_wire::queue::{Declare, PublishQuery};
 use crate::ask::{Asked, At, Said, Whole, json};
 use crate::caller::Caller;
 use crate::door::Door;
-use crate::refusal::{Missing, Outcome, Races, Refusal, Refusals, asking};
-use crate::users::Permission::{Admin, Publish as MayPublish};
+use crate::refusal::{Missing, Outcome, Races, Refusal, Refusals, Unroutable, asking};
 
 /// Messages on their way: where to, and how they were given.
 struct Posting {
@@ -58,9 +58,7 @@ struct Posting {
                 (wire::Published = "application/json"),
                 (PublishResults = "application/json; results")
             )),
-        (status = 422, description = "No queue takes it.", body = leasehold_wire::Problem,
-            content_type = "application/problem+json"),
-        Refusals, Races, Missing
+        Unroutable, Refusals, Races, Missing
     )
 )]
 pub(crate) async fn publish_to_queue(
@@ -101,9 +99,7 @@ pub(crate) async fn publish_to_queue(
                 (wire::Published = "application/json"),
                 (PublishResults = "application/json; results")
             )),
-        (status = 422, description = "No queue takes it.", body = leasehold_wire::Problem,
-            content_type = "application/problem+json"),
-        Refusals, Races, Missing
+        Unroutable, Refusals, Races, Missing
     )
 )]
 pub(crate) async fn publish_to_exchange(

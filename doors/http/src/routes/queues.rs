@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use leasehold_users::Permission::{Admin, Consume};
 use leasehold_wire::lock::List;
 use leasehold_wire::message::Messages;
 use leasehold_wire::queue::{
@@ -15,7 +16,6 @@ use crate::ask::{Asked, At, Said};
 use crate::caller::Caller;
 use crate::door::Door;
 use crate::refusal::{Answer, Missing, Outcome, Races, Refusals, asking};
-use crate::users::Permission::{Admin, Consume};
 
 /// Declare a queue
 ///

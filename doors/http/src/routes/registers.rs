@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use leasehold_api::ErrorKind;
+use leasehold_users::Permission::{Admin, Lock};
 use leasehold_wire::lock::{List, Watch};
 use leasehold_wire::register::{
     DeleteRegister, DeleteRegisterQuery, Register, Registers, Watched, WriteRegister, Written,
@@ -15,7 +16,6 @@ use crate::ask::{Asked, Key, Said, Whole, json};
 use crate::caller::Caller;
 use crate::door::Door;
 use crate::refusal::{Answer, Missing, Races, Refusal, Refusals, asking};
-use crate::users::Permission::{Admin, Lock};
 
 /// Read a register
 #[utoipa::path(

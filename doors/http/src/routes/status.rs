@@ -6,12 +6,12 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
+use leasehold_users::Permission::Admin;
 use leasehold_wire::status::Status;
 
 use crate::caller::Caller;
 use crate::door::Door;
 use crate::refusal::{Answer, Outcome, Refusals};
-use crate::users::Permission::Admin;
 use crate::{metrics as figures, sampler};
 
 /// Everything that the status page shows

@@ -40,20 +40,30 @@ async fn everything_happens_or_nothing() {
 }
 
 #[tokio::test]
-async fn a_commit_acts_for_one_session() {
+async fn a_commit_holds_parts_of_several_sessions() {
     let server = server().await;
     server.post("/v1/queues/in/messages", json!({"body": "order"})).await.good();
     let came = server.post("/v1/queues/in/receive", json!({})).await.good();
     let held = server.post("/v1/locks/l/acquire", json!({})).await.good();
     let settles = json!([{"receipt": came["deliveries"][0]["receipt"], "verdict": "ack"}]);
     let releases = json!([{"name": "l", "token": held["token"], "hold": held["hold"]}]);
-    let both = json!({"settles": settles, "releases": releases});
-    let problem = server.post("/v1/commit", both).await.refused(400, "invalid");
-    assert!(problem["detail"].as_str().unwrap().contains("one session"), "{problem}");
-    // Checking instead of releasing needs no session at all.
-    let checks = json!([{"lock": "l", "token": held["token"]}]);
-    server.post("/v1/commit", json!({"checks": checks, "settles": settles})).await.good();
-    server.post("/v1/commit", json!({"releases": releases})).await.good();
+    let mine = server.post("/v1/sessions", json!({})).await.good()["session"].clone();
+    let session = json!({"session": mine});
+    let other = server.post("/v1/locks/m/acquire", session.clone()).await.good();
+    let more = json!({"name": "m", "token": other["token"], "hold": other["hold"]});
+    let with = |session| {
+        let mut release = more.clone();
+        release["session"] = session;
+        json!({"settles": settles, "releases": [releases[0], release]})
+    };
+    // One part under a session that is not its own, and nothing happens.
+    server.post("/v1/commit", with(json!(null))).await.refused(409, "foreign");
+    assert_eq!(server.get("/v1/queues/in").await.good()["in_flight"], 1);
+    server.post("/v1/commit", with(mine)).await.good();
+    assert_eq!(server.get("/v1/queues/in").await.good()["totals"]["acked"], 1);
+    for lock in ["/v1/locks/l", "/v1/locks/m"] {
+        assert_eq!(server.get(lock).await.good()["holders"], json!([]));
+    }
     server.stop().await;
 }
 

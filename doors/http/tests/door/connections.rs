@@ -6,7 +6,7 @@ use serde_json::json;
 use tokio::io::AsyncWriteExt;
 use tokio::time::Instant;
 
-use crate::harness::{Reply, config, server, server_with, until, until_closed};
+use crate::harness::{config, server, server_with, until, until_closed};
 
 fn quick() -> leasehold_http_door::DoorConfig {
     let mut quick = config();
@@ -128,15 +128,33 @@ async fn no_more_connections_than_may() {
     let mut first = server.connect().await;
     first.write_all(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
     first.readable().await.unwrap();
-    let mut second = Box::pin(server.get("/healthz"));
-    let early: Option<Reply> = tokio::select! {
-        reply = &mut second => Some(reply),
-        () = tokio::time::sleep(Duration::from_millis(50)) => None,
-    };
-    assert!(early.is_none(), "it waits for its turn");
+    let reply = server.get("/healthz").await;
+    assert_eq!(reply.headers["retry-after"], "1");
+    let problem = reply.refused(503, "full");
+    assert!(problem["detail"].as_str().unwrap().contains("1 connections already"), "{problem}");
     drop(first);
-    assert_eq!((&mut second).await.status, 200);
-    drop(second);
+    until("the place is free", || async { server.get("/healthz").await.status == 200 }).await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn who_does_not_read_its_stream_is_cut_off_and_loses_its_deliveries() {
+    let server = server_with(quick()).await;
+    let body = "x".repeat(1 << 20);
+    for _ in 0..20 {
+        server.post("/v1/queues/q/messages", json!({"body": body})).await.good();
+    }
+    let ready = || async { server.get("/v1/queues/q").await.good()["ready"].as_u64().unwrap() };
+    let mut socket = server.connect().await;
+    let head = "GET /v1/queues/q/consume?prefetch=20 HTTP/1.1\r\nhost: localhost\r\n\r\n";
+    socket.write_all(head.as_bytes()).await.unwrap();
+    until("it has what it asked for", || async { ready().await == 0 }).await;
+    // It reads nothing. Others are served, and get what it did not take.
+    until("its messages are back", || async { ready().await == 20 }).await;
+    let came = server.post("/v1/queues/q/receive", json!({"max": 20})).await.good();
+    assert_eq!(came["deliveries"].as_array().unwrap().len(), 20);
+    assert!(came["deliveries"][0]["redelivered"].as_bool().unwrap(), "{}", came["deliveries"][0]);
+    drop(socket);
     server.stop().await;
 }
 

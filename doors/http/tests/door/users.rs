@@ -1,20 +1,23 @@
 //! Who may come in.
 
+use std::sync::Arc;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hyper::Method;
-use leasehold_http_door::{
-    Allowance, HttpDoor, Permission, User, hash_password, hash_token, token_hash,
+use leasehold_http_door::HttpDoor;
+use leasehold_users::{
+    Allowance, Permission, User, UserLimits, Users, hash_password, hash_token, token_hash,
 };
 use serde_json::{Value, json};
 
-use crate::harness::{JSON, Reply, Server, config, server_with};
+use crate::harness::{JSON, Reply, Server, config, server_with, until};
 
 fn allow(on: &str, allow: &[Permission]) -> Allowance {
     Allowance { on: on.into(), allow: allow.into() }
 }
 
-async fn guarded() -> Server {
+fn people() -> [User; 2] {
     use Permission::{Admin, Consume, Lock, Publish};
     let token = |text: &str| token_hash(&hash_token(text)).unwrap();
     let ada = User {
@@ -29,8 +32,16 @@ async fn guarded() -> Server {
         tokens: vec![token("bob's token")],
         allowances: vec![allow("shop.*", &[Lock, Publish, Consume])],
     };
+    [ada, bob]
+}
+
+async fn guarded() -> Server {
+    guarded_by(Arc::new(Users::new(people().into(), UserLimits::default()))).await
+}
+
+async fn guarded_by(users: Arc<Users>) -> Server {
     let mut config = config();
-    config.users = vec![ada, bob];
+    config.users = users;
     server_with(config).await
 }
 
@@ -153,6 +164,42 @@ async fn one_users_sessions_and_receipts_are_nothing_to_another() {
     let came = post(&server, ada, "/v1/queues/shop.q/receive", json!({})).await.good();
     let receipts = json!({"receipts": [came["deliveries"][0]["receipt"]]});
     post(&server, bob, "/v1/deliveries/ack", receipts.clone()).await.refused(409, "foreign");
+    // Nor do they pass among parts that are bob's own.
+    let held = post(&server, bob, "/v1/locks/shop.b/acquire", json!({})).await.good();
+    let mine = json!({"name": "shop.b", "token": held["token"], "hold": held["hold"]});
+    let theirs = json!({"receipt": came["deliveries"][0]["receipt"], "verdict": "ack"});
+    let both = json!({"settles": [theirs], "releases": [mine]});
+    post(&server, bob, "/v1/commit", both).await.refused(409, "foreign");
+    let mut stolen = mine.clone();
+    stolen["session"] = session;
+    let both = json!({"releases": [mine, stolen]});
+    post(&server, bob, "/v1/commit", both).await.refused(409, "foreign");
     post(&server, ada, "/v1/deliveries/ack", receipts).await.good();
+    post(&server, bob, "/v1/commit", json!({"releases": [mine]})).await.good();
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn whoever_is_taken_out_is_a_stranger_at_once_and_its_stream_ends() {
+    let [ada, bob] = people();
+    let users = Arc::new(Users::new(vec![ada, bob.clone()], UserLimits::default()));
+    let server = guarded_by(users.clone()).await;
+    post(&server, "ada's token", "/v1/queues/shop.q/messages", json!({"body": "x"})).await.good();
+    let consume = "GET /v1/queues/shop.q/consume HTTP/1.1\r\nhost: localhost\r\n\
+                   connection: close\r\nauthorization: Bearer ada's token\r\n\r\n";
+    let bobs_view = async || {
+        let headers = [("authorization", "Bearer bob's token")];
+        server.ask(Method::GET, "/v1/queues/shop.q", &headers, "").await.good()
+    };
+    let take_out = async {
+        until("it consumes", || async { bobs_view().await["in_flight"] == 1 }).await;
+        users.replace(vec![bob.clone()]);
+    };
+    let (lines, ()) = tokio::join!(server.raw(consume.as_bytes()), take_out);
+    assert!(lines.contains("\"kind\":\"unauthenticated\""), "{lines}");
+    until("it is back", || async { bobs_view().await["ready"] == 1 }).await;
+    let who = basic("ada", "correct horse");
+    let headers = [("authorization", who.as_str()), ("x-requested-with", "leasehold")];
+    server.ask(Method::GET, "/v1/status", &headers, "").await.refused(401, "unauthenticated");
     server.stop().await;
 }

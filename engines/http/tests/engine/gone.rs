@@ -101,6 +101,25 @@ async fn a_dropped_acquire_leaves_nothing_when_answers_are_lost_too() {
     }
 }
 
+/// Leaving a re-entry is asked once only, so the one time must reach the server: not on the
+/// connection that was hung up to withdraw the acquire, although its answer still came there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_re_entry_whose_answer_comes_after_hanging_up_is_left() {
+    let server = Server::start().await;
+    let proxy = Proxy::before(server.address).await;
+    let (real, client) = (Leasehold::new(server.native()), locks(&engine(&proxy.url()).await));
+    for step in 0..5 {
+        let name = format!("re-entry/{step}");
+        let ask = Acquire { reentrant: true, ..want(&name, Wait::Forever, None) };
+        proxy.keep("/v1/locks/acquire");
+        tokio::select! {
+            granted = client.acquire(&ask) => panic!("its answer was kept, but came: {granted:?}"),
+            () = until("the answer", async || Ok(proxy.kept() == 1)) => {}
+        }
+        is_free(&real, &name).await;
+    }
+}
+
 async fn opened(client: &leasehold_api::engine::Engine) -> SessionRef {
     let ask = OpenSession { ttl: Some(Duration::from_secs(600)), ..OpenSession::default() };
     locks(client).open_session(&ask).await.expect("it opens").session

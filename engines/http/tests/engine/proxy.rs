@@ -16,6 +16,10 @@ struct Faults {
     lose: Option<(String, u32)>,
     /// How many were lost.
     lost: u32,
+    /// The next answer to a request with this in its head waits until the client has hung up.
+    keep: Option<String>,
+    /// How many waited for that.
+    kept: u32,
     /// Everything takes so much longer, in each direction.
     delay: Duration,
 }
@@ -62,6 +66,16 @@ impl Proxy {
         self.faults.lock().expect("nobody panics").lost
     }
 
+    /// Keeps the next answer to a request with this in its head until the client has hung up.
+    pub fn keep(&self, in_head: &str) {
+        let mut faults = self.faults.lock().expect("nobody panics");
+        (faults.keep, faults.kept) = (Some(in_head.to_owned()), 0);
+    }
+
+    pub fn kept(&self) -> u32 {
+        self.faults.lock().expect("nobody panics").kept
+    }
+
     pub fn delay(&self, delay: Duration) {
         self.faults.lock().expect("nobody panics").delay = delay;
     }
@@ -94,13 +108,16 @@ async fn carry(client: TcpStream, server: SocketAddr, faults: Arc<Mutex<Faults>>
         }
         to_server.shutdown().await.ok();
     };
-    let upwards = tokio::spawn(upwards);
+    let mut upwards = tokio::spawn(upwards);
     let mut bytes = vec![0; 64 << 10];
     while let Ok(read @ 1..) = from_server.read(&mut bytes).await {
         let heard = std::mem::take(&mut *said.lock().expect("nobody panics"));
         if loses(&faults, &heard) {
             upwards.abort();
             return;
+        }
+        if keeps(&faults, &heard) {
+            (&mut upwards).await.expect("it does not panic");
         }
         let delay = faults.lock().expect("nobody panics").delay;
         tokio::time::sleep(delay).await;
@@ -112,10 +129,21 @@ async fn carry(client: TcpStream, server: SocketAddr, faults: Arc<Mutex<Faults>>
     upwards.abort();
 }
 
+fn has(heard: &[u8], in_head: &str) -> bool {
+    String::from_utf8_lossy(heard).contains(in_head)
+}
+
+fn keeps(faults: &Mutex<Faults>, heard: &[u8]) -> bool {
+    let mut faults = faults.lock().expect("nobody panics");
+    let keeps = faults.keep.take_if(|in_head| has(heard, in_head)).is_some();
+    faults.kept += u32::from(keeps);
+    keeps
+}
+
 fn loses(faults: &Mutex<Faults>, heard: &[u8]) -> bool {
     let mut faults = faults.lock().expect("nobody panics");
     let Some((in_head, times)) = &mut faults.lose else { return false };
-    if *times == 0 || !String::from_utf8_lossy(heard).contains(in_head.as_str()) {
+    if *times == 0 || !has(heard, in_head) {
         return false;
     }
     *times -= 1;

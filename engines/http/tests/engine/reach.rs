@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use leasehold_api::{ErrorKind, Leasehold, Result, Retry, Survives};
 use leasehold_http::{Credentials, HttpOptions, connect};
-use leasehold_http_door::{Allowance, Permission, User, hash_password, hash_token, token_hash};
+use leasehold_users::{Allowance, Permission, User, hash_password, hash_token, token_hash};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use leasehold_api::engine::{Acquire, HoldRef, Mode, Want};
-use leasehold_api::{QueueConfig, Wait};
+use leasehold_api::engine::{Acquire, HoldRef, Mode, SessionRef, Want};
+use leasehold_api::{ErrorKind, QueueConfig, Wait};
 
 use crate::server::{Server, engine, handle, locks, soon, until};
 
@@ -98,6 +98,45 @@ async fn a_handle_goes_on_after_a_restart() {
         let came = queue.receive(Duration::from_secs(5)).await.expect("asked").expect("there");
         assert_eq!(came.body(), body.as_bytes());
         came.ack().await.expect("it is ours");
+    }
+}
+
+/// What is held in it keeps it there over a restart, and its handle takes it up again: by its signs
+/// of life, or when it consumes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_is_taken_up_after_a_restart() {
+    let mut server = Server::start().await;
+    for consumes in [false, true] {
+        let a = handle(&server.url()).await;
+        let a = a.with_session_ttl(Duration::from_secs(2)).expect("a good time");
+        let queue = a.queue("orders");
+        queue.declare(&QueueConfig::default()).await.expect("it is declared");
+        let lock = a.lock("bound").with_session().ttl(Duration::from_secs(600));
+        let guard = lock.acquire().await.expect("it is free");
+        let session = guard.hold().session.clone().expect("it is in a session");
+        let session = SessionRef { proof: None, ..session };
+        server.restart().await;
+        let native = locks(&server.native());
+        if consumes {
+            let mut consumer = queue.consume().await.expect("it begins");
+            native.keep_alive(&session).await.expect("it is taken up");
+            queue.publish("1").await.expect("it is published");
+            let came = soon("the message", consumer.next()).await.expect("asked").expect("there");
+            came.ack().await.expect("it is ours");
+            // The end of the session is the end of the stream.
+            native.close_session(&session).await.expect("it is there");
+            let error = soon("the end", consumer.next()).await.expect_err("it has ended");
+            assert_eq!(error.kind, ErrorKind::NoSession, "{error}");
+        } else {
+            until("it is taken up", async || match native.keep_alive(&session).await {
+                Ok(()) => Ok(true),
+                Err(error) if error.kind == ErrorKind::NoSession => Ok(false),
+                Err(error) => Err(error),
+            })
+            .await;
+            assert!(a.check("bound", guard.token()).await.expect("asked"));
+            guard.release().await.expect("it is held");
+        }
     }
 }
 

@@ -8,8 +8,9 @@ use std::time::Duration;
 use leasehold_api::engine::{Engine, LockEngine, QueueEngine};
 use leasehold_api::{Leasehold, Result};
 use leasehold_http::HttpOptions;
-use leasehold_http_door::{DoorConfig, HttpDoor, NoCounters, ServerInfo, User, serve};
+use leasehold_http_door::{DoorConfig, HttpDoor, NoCounters, ServerInfo, serve};
 use leasehold_native::NativeEngine;
+use leasehold_users::{User, UserLimits, Users};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_rustls::rustls::ServerConfig;
@@ -42,7 +43,7 @@ impl Server {
         let native = NativeEngine::open(self.directory.path(), options).expect("it opens");
         let mut config =
             DoorConfig::new([self.secret; 32], Arc::new(NoCounters), ServerInfo::default());
-        config.users = users;
+        config.users = Arc::new(Users::new(users, UserLimits::default()));
         let door = HttpDoor::new(native.engine(), config);
         let listener = TcpListener::bind(self.address).await.expect("the port is free");
         self.address = listener.local_addr().expect("it is bound");

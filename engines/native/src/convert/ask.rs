@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
+use leasehold_api::Result;
 use leasehold_api::engine as api;
-use leasehold_api::{Error, Result};
 use leasehold_core as core;
 use leasehold_core::message::{Headers, More};
-use leasehold_core::{Refusal, RequestId, Token, queue, topology};
+use leasehold_core::{Refusal, RequestId, SessionId, Token, queue, topology};
 
-use super::{name, us, wall_us};
+use super::{name, session, us, wall_us};
 use crate::error::refused;
 
 pub(crate) fn request(request: Option<api::RequestId>) -> Option<RequestId> {
@@ -202,13 +202,14 @@ pub(crate) fn verdict(verdict: api::Verdict) -> core::Verdict {
 pub(crate) fn commit(commit: &api::Commit) -> Result<core::Commit> {
     let check = |(lock, token): &(Arc<str>, u64)| Ok((name(lock)?, Token(*token)));
     let settle = |(delivery, how): &(api::Receipt, api::Verdict)| {
-        Ok::<_, Error>((receipt(delivery)?, verdict(*how)))
+        Ok((SessionId(delivery.session.id), receipt(delivery)?, verdict(*how)))
     };
+    let release = |held: &api::HoldRef| Ok((session(held.session.as_ref()), hold(held)?));
     Ok(core::Commit {
         checks: commit.checks.iter().map(check).collect::<Result<_>>()?,
         settles: commit.settles.iter().map(settle).collect::<Result<_>>()?,
         publishes: commit.publishes.iter().cloned().map(publish).collect::<Result<_>>()?,
         writes: commit.writes.iter().map(write).collect::<Result<_>>()?,
-        releases: commit.releases.iter().map(hold).collect::<Result<_>>()?,
+        releases: commit.releases.iter().map(release).collect::<Result<_>>()?,
     })
 }

@@ -30,6 +30,12 @@ impl Table {
         opened
     }
 
+    /// Whether the node tells us of a session's end. It does not of one that it found after a
+    /// restart, before somebody takes it up again.
+    pub fn hears_of(&self, session: SessionId) -> bool {
+        self.sessions.get(&session).is_some_and(|member| member.ticket.is_some())
+    }
+
     /// Stops a consumer whose stream was dropped. Its basket has been emptied.
     pub fn stop_consumer(&mut self, ticket: Ticket, sent: bool) {
         let ticket = ticket.0 as u32;

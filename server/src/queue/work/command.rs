@@ -2,10 +2,11 @@
 
 use std::os::unix::process::ExitStatusExt;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use leasehold::{Delivery, Retry};
+use leasehold::Retry;
 use rustix::process::Signal;
 use tokio::io::AsyncWriteExt;
 use tokio::process::{Child, Command};
@@ -17,9 +18,13 @@ use super::{Lease, Worker};
 use crate::connect;
 use crate::failure::{Failure, NOT_FOUND, NOT_STARTED};
 use crate::group::Group;
+use crate::watch::Place;
 
 /// How soon an extension that failed is tried again.
 const RETRY: Duration = Duration::from_millis(250);
+
+/// How long before the end of its lease a command is killed, so that the helper need not.
+const AHEAD: Duration = Duration::from_millis(50);
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,16 +43,18 @@ pub enum End {
 pub struct Running {
     child: Child,
     group: Group,
+    worker: Arc<Worker>,
 }
 
 impl Running {
     /// Starts the command in a group of its own, so that a terminal's Ctrl-C does not reach it,
     /// and feeds it the message.
-    pub fn start(worker: &Worker, delivery: &Delivery) -> Result<Self> {
+    pub fn start(worker: &Arc<Worker>, lease: &Lease<'_>) -> Result<Self> {
+        let delivery = lease.delivery;
         let arguments = &worker.arguments;
         let program = &arguments.command[0];
         let mut command = Command::new(program);
-        command.args(&arguments.command[1..]).process_group(0).stdin(Stdio::piped());
+        command.args(&arguments.command[1..]).stdin(Stdio::piped());
         command.env("LEASEHOLD_QUEUE", &arguments.name);
         command.env("LEASEHOLD_ATTEMPT", delivery.attempt.to_string());
         command.env("LEASEHOLD_TOKEN", delivery.token().to_string());
@@ -65,21 +72,26 @@ impl Running {
             command.env(variable(name), message::header_text(value));
         }
         connect::pass_on(&worker.global, &mut command)?;
-        let mut child = command.spawn().map_err(|error| {
+        let place = Place::open()?;
+        let group = place.group();
+        lease.tell(group);
+        let child = command.process_group(group.number()).spawn().map_err(|error| {
             let code = match error.kind() {
                 std::io::ErrorKind::NotFound => NOT_FOUND,
                 _ => NOT_STARTED,
             };
             let wrong = format!("start {program}: {error}; name a program that can be run");
             Failure::new(code, wrong)
-        })?;
-        let group = child.id().and_then(Group::of).context("the command has no number")?;
-        if let Some(mut stdin) = child.stdin.take() {
+        });
+        drop(place);
+        let child = child.inspect_err(|_| worker.watcher().let_go(group))?;
+        let mut running = Self { child, group, worker: worker.clone() };
+        if let Some(mut stdin) = running.child.stdin.take() {
             let body = delivery.content.body.clone();
             // A command need not read what it does not want.
             tokio::spawn(async move { stdin.write_all(&body).await.ok() });
         }
-        Ok(Self { child, group })
+        Ok(running)
     }
 
     /// Extends the lease until the command has ended.
@@ -91,6 +103,7 @@ impl Running {
         let mut extend_at = Instant::now() + lease.time() / 3;
         let mut told = false;
         let mut lost = false;
+        let ahead = AHEAD.min(lease.time() / 20);
         let status = loop {
             tokio::select! {
                 biased;
@@ -100,9 +113,12 @@ impl Running {
                     self.group.signal(Signal::TERM);
                 }
                 () = sleep_until(extend_at), if !lost => {
-                    let until = lease.until;
+                    let until = lease.until - ahead;
                     extend_at = match timeout_at(until, lease.extend()).await {
-                        Ok(Ok(())) => Instant::now() + lease.time() / 3,
+                        Ok(Ok(())) => {
+                            lease.tell(self.group);
+                            Instant::now() + lease.time() / 3
+                        }
                         Ok(Err(error)) if error.retry != Retry::Never && Instant::now() < until => {
                             (Instant::now() + RETRY).min(until)
                         }
@@ -115,6 +131,8 @@ impl Running {
                 }
             }
         };
+        // What the group's number names from now on is nobody's business here.
+        self.worker.watcher().let_go(self.group);
         Ok(match (status.code(), status.signal()) {
             _ if lost => End::Lost,
             // Done is done, however it came to end.
@@ -123,6 +141,12 @@ impl Running {
             (Some(code), _) => End::Code(code),
             (None, signal) => End::Signal(signal.unwrap_or(0)),
         })
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.worker.watcher().let_go(self.group);
     }
 }
 

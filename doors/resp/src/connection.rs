@@ -1,0 +1,207 @@
+//! One client: its socket, what came and was not read yet, what is said and has not left yet.
+//!
+//! An answer may leave when the journal is durable up to what the answer tells. Answers stay in
+//! order, so a connection keeps one buffer and marks in it: up to this byte, after that sequence.
+
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind, Read, Write};
+use std::time::Instant;
+
+use mio::net::TcpStream;
+
+use crate::Reply;
+use crate::codec::{Parser, RequestLimits, Version, write};
+use crate::session::Session;
+
+/// Bytes read from a socket at one time.
+pub const READ_BYTES: usize = 64 << 10;
+/// A client that leaves so many bytes of answers unread is asked for no more requests.
+pub const UNREAD_BYTES: usize = 1 << 20;
+/// Buffers that have grown beyond this are given back when they are empty.
+const KEPT_BYTES: usize = 64 << 10;
+
+/// A client.
+pub struct Connection {
+    /// Its number; never used again.
+    pub id: u64,
+    /// Where it calls from.
+    pub peer: String,
+    /// Where it called to.
+    pub local: String,
+    /// What the door knows of it.
+    pub session: Session,
+    /// Reads its requests.
+    pub parser: Parser,
+    socket: TcpStream,
+    /// What came; `start` is where the first request not carried out begins.
+    pub input: Vec<u8>,
+    /// See `input`.
+    pub start: usize,
+    output: Vec<u8>,
+    /// Bytes of the output that have left.
+    left: usize,
+    /// Up to which byte the output may leave after which sequence.
+    marks: VecDeque<(usize, u64)>,
+    /// The socket takes no more for now.
+    pub stuffed: bool,
+    /// More may be read from the socket.
+    pub readable: bool,
+    /// It ends when its output has left.
+    pub closing: bool,
+    /// It is in the list of those with output.
+    pub listed: bool,
+    /// When it came, and when it last asked for something.
+    pub since: Instant,
+    /// See `since`.
+    pub asked: Instant,
+    /// Skip this many answers.
+    pub skip: u32,
+}
+
+/// What reading gave.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Came {
+    /// Something, perhaps nothing.
+    Bytes,
+    /// The client is gone.
+    End,
+}
+
+impl Connection {
+    /// A client that has just come.
+    pub fn new(id: u64, socket: TcpStream, session: Session, limits: RequestLimits) -> Self {
+        let name = |address: io::Result<std::net::SocketAddr>| {
+            address.map_or_else(|_| "?:0".to_owned(), |address| address.to_string())
+        };
+        let stranger = session.user.is_none() && !session.open;
+        let now = Instant::now();
+        Self {
+            id,
+            peer: name(socket.peer_addr()),
+            local: name(socket.local_addr()),
+            session,
+            parser: Parser::new(limits, stranger),
+            socket,
+            input: Vec::new(),
+            start: 0,
+            output: Vec::new(),
+            left: 0,
+            marks: VecDeque::new(),
+            stuffed: false,
+            readable: false,
+            closing: false,
+            listed: false,
+            since: now,
+            asked: now,
+            skip: 0,
+        }
+    }
+
+    /// The socket, for the poll.
+    pub fn socket(&mut self) -> &mut TcpStream {
+        &mut self.socket
+    }
+
+    /// Reads what has come, one helping. A helping that is not full was the last: the poll tells
+    /// when there is more.
+    pub fn read(&mut self, scratch: &mut [u8]) -> Came {
+        loop {
+            return match self.socket.read(scratch) {
+                Ok(0) => Came::End,
+                Ok(n) => {
+                    self.input.extend_from_slice(&scratch[..n]);
+                    self.readable = n == scratch.len();
+                    Came::Bytes
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    self.readable = false;
+                    Came::Bytes
+                }
+                Err(_) => Came::End,
+            };
+        }
+    }
+
+    /// Forgets input that was carried out.
+    pub fn consumed(&mut self, used: usize) {
+        self.start += used;
+        if self.start == self.input.len() {
+            self.start = 0;
+            match self.input.capacity() > KEPT_BYTES {
+                true => self.input = Vec::new(),
+                false => self.input.clear(),
+            }
+        } else if self.start > READ_BYTES {
+            self.input.drain(..self.start);
+            self.start = 0;
+        }
+    }
+
+    /// Says something that may leave after a sequence.
+    pub fn say(&mut self, reply: &Reply, after: u64) {
+        if self.session.silent {
+            return;
+        }
+        if self.skip > 0 {
+            self.skip -= 1;
+            return;
+        }
+        self.push(reply, after);
+    }
+
+    /// Says something that was not asked for.
+    pub fn push(&mut self, reply: &Reply, after: u64) {
+        let version = if self.session.resp3 { Version::Resp3 } else { Version::Resp2 };
+        write(reply, version, &mut self.output);
+        let end = self.output.len();
+        match self.marks.back_mut() {
+            Some(mark) if mark.1 >= after => mark.0 = end,
+            _ => self.marks.push_back((end, after)),
+        }
+    }
+
+    /// Bytes that were said and have not left.
+    pub fn unread(&self) -> usize {
+        self.output.len() - self.left
+    }
+
+    /// Lets go what may leave.
+    ///
+    /// # Errors
+    /// When the client is gone.
+    pub fn leave(&mut self, upto: u64) -> io::Result<()> {
+        let mut end = self.left;
+        while let Some(mark) = self.marks.front().filter(|mark| mark.1 <= upto) {
+            end = mark.0;
+            self.marks.pop_front();
+        }
+        // What may leave and is not taken stays marked.
+        let may = end;
+        while self.left < may && !self.stuffed {
+            match self.socket.write(&self.output[self.left..may]) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(n) => self.left += n,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => self.stuffed = true,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        if self.left < may {
+            self.marks.push_front((may, 0));
+        }
+        if self.left == self.output.len() {
+            self.left = 0;
+            self.marks.clear();
+            match self.output.capacity() > KEPT_BYTES {
+                true => self.output = Vec::new(),
+                false => self.output.clear(),
+            }
+        } else if self.left > UNREAD_BYTES {
+            self.output.drain(..self.left);
+            self.marks.iter_mut().for_each(|mark| mark.0 -= self.left);
+            self.left = 0;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,105 @@
+//! What the door knows of one client: who it is, what it chose, and what it waits for.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Instant;
+
+use leasehold_core::SessionId;
+use leasehold_users::User;
+
+use crate::pubsub::{Name, Way};
+use crate::table::Entry;
+use crate::waiting::Asked;
+
+/// A request kept for later.
+pub type Kept = Vec<Vec<u8>>;
+
+/// One client's session.
+#[derive(Debug, Default)]
+pub struct Session {
+    /// It reads RESP3.
+    pub resp3: bool,
+    /// The numbered set of keys that it chose.
+    pub db: u8,
+    /// The name that it gave itself.
+    pub name: Vec<u8>,
+    /// Its library and its version.
+    pub library: (Vec<u8>, Vec<u8>),
+    /// There are no users, so everybody may do everything.
+    pub open: bool,
+    /// Who it is.
+    pub user: Option<Arc<User>>,
+    /// Answers are switched off.
+    pub silent: bool,
+    /// The transaction that is being put together.
+    pub queue: Option<Queue>,
+    /// Keys watched for the next transaction, as the shard names them, and their versions.
+    pub watched: Vec<(Vec<u8>, u64)>,
+    /// What it listens to.
+    pub listens: BTreeSet<(Way, Name)>,
+    /// What it waits for; nothing more is carried out for it before.
+    pub waits: Option<Waits>,
+    /// Its session in the shard, for leases and queues; 0: none was needed yet.
+    pub shard: SessionId,
+    /// A request to be carried out now that there is a session.
+    pub again: Option<Kept>,
+    /// Queues whose messages it gets as they come, by the ticket.
+    pub consumes: BTreeMap<u32, leasehold_core::Name>,
+    /// The command that it last sent.
+    pub last: &'static str,
+}
+
+/// Requests between MULTI and EXEC.
+#[derive(Debug, Default)]
+pub struct Queue {
+    /// In order.
+    pub requests: Vec<(&'static Entry, Kept)>,
+    /// Bytes of them.
+    pub bytes: usize,
+    /// One was refused, so the whole transaction is.
+    pub spoiled: bool,
+}
+
+/// Why a client is not read.
+#[derive(Debug)]
+pub enum Waits {
+    /// For elements of keys.
+    Keys {
+        /// The command, which is tried again.
+        entry: &'static Entry,
+        /// Its arguments.
+        request: Kept,
+        /// The keys as the shard names them.
+        keys: Vec<Vec<u8>>,
+        /// Until when.
+        until: Option<Instant>,
+        /// The answer then.
+        otherwise: crate::Reply,
+    },
+    /// For the answer of the shard to a command with this ticket.
+    Shard(u32, Asked),
+    /// For its password to be checked.
+    Password {
+        /// The protocol to switch to, and the name to take, when it was HELLO that brought it.
+        hello: Option<(bool, Option<Vec<u8>>)>,
+    },
+}
+
+impl Session {
+    /// Whether it has to say who it is.
+    pub fn is_stranger(&self) -> bool {
+        !self.open && self.user.is_none()
+    }
+
+    /// How many names it listens to.
+    pub fn listening(&self) -> usize {
+        self.listens.len()
+    }
+
+    /// How many names of one way it listens to; channels and patterns count together, as clients
+    /// expect.
+    pub fn listening_to(&self, way: Way) -> usize {
+        let together = |other: Way| (other == Way::Shard) == (way == Way::Shard);
+        self.listens.iter().filter(|(other, _)| together(*other)).count()
+    }
+}
