@@ -9,5 +9,6 @@ pub mod load;
 pub mod machine;
 pub mod many;
 pub mod product;
+pub mod resp;
 pub mod speed;
 pub mod waiting;

@@ -127,7 +127,14 @@ fn grants(d: &Durable, v: &Volatile) {
         assert!(register.version <= v.token, "a register's version was handed out");
         let timer = v.registers.get(slot as usize).copied().unwrap_or(NONE);
         assert!(register.expires == 0 || timer != NONE, "a register that expires has a timer");
+        assert_eq!(register.bytes, register.content.bytes(), "a register's count of bytes");
+        assert!(!register.content.is_empty(), "an empty collection is gone");
+        assert_eq!(register.claim != 0, d.claims.contains(&slot), "the claims are known");
+        let held = core::str::from_utf8(&register.key).ok().and_then(|key| d.lock_named(key));
+        let alone = register.claim == 0 || held.is_none_or(|lock| d.locks[lock].parts == 0);
+        assert!(alone, "a claim and a lease exclude each other");
     }
+    assert!(d.claims.iter().all(|slot| d.registers.get(*slot).is_some()), "claims are registers");
 }
 
 /// Routes lead somewhere, and whoever counts them counts right.

@@ -131,6 +131,18 @@ impl Content {
         }
     }
 
+    /// What it says about whoever claimed its key: a text, or the first field of a hash, as far as
+    /// it is UTF-8 and not longer than this.
+    pub(crate) fn label(&self, bytes_max: usize) -> Option<Arc<str>> {
+        let bytes = match self {
+            Self::Text(text) => text,
+            Self::Hash(fields) => &fields.get(0)?.0,
+            _ => return None,
+        };
+        let text = core::str::from_utf8(bytes).ok().filter(|text| !text.is_empty())?;
+        Some(Arc::from(&text[..text.floor_char_boundary(bytes_max)]))
+    }
+
     /// About how many bytes it takes in memory; counts every item.
     pub fn bytes(&self) -> usize {
         let sum = |lens: &mut dyn Iterator<Item = usize>| lens.map(|len| len + ITEM_BYTES).sum();

@@ -12,6 +12,7 @@
 //! Only `evolve` changes it, and only by an event. The one exception is invisible: index pages
 //! that are stored may leave memory and come back.
 
+use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -111,8 +112,8 @@ pub struct Durable {
 
     pub(crate) registers: Slab<Register>,
     pub(crate) register_index: Table,
-    /// How many registers are claimed.
-    pub(crate) claims: usize,
+    /// Slots of the registers that are claimed.
+    pub(crate) claims: BTreeSet<u32>,
 
     pub(crate) exchanges: Slab<Exchange>,
     pub(crate) exchange_index: Table,
@@ -150,7 +151,7 @@ impl Durable {
             parts: Slab::default(),
             registers: Slab::default(),
             register_index: table(3),
-            claims: 0,
+            claims: BTreeSet::new(),
             exchanges: Slab::default(),
             exchange_index: table(4),
             queues: Slab::default(),

@@ -56,6 +56,16 @@ struct Staged {
 }
 
 impl Staged {
+    /// It holds nothing any more, and a claim is over.
+    fn vanish(&mut self) {
+        (self.content, self.bytes) = (None, 0);
+        self.edits.clear();
+        self.claim = match self.claim {
+            Claim::AsBefore | Claim::Dropped => Claim::Dropped,
+            Claim::SoughtInVain | Claim::Made => Claim::SoughtInVain,
+        };
+    }
+
     /// Changes the content and remembers how, unless all of it will be written anyway.
     fn apply(&mut self, edit: &Edit) {
         if self.content.is_none() {
@@ -65,8 +75,7 @@ impl Staged {
         let content = self.content.get_or_insert_with(|| Content::empty(edit.kind()));
         self.bytes = self.bytes.saturating_add_signed(content.apply(edit));
         if content.is_empty() {
-            self.content = None;
-            self.edits.clear();
+            self.vanish();
         } else if !self.fresh {
             self.edits.push(edit.clone());
         }
@@ -78,6 +87,8 @@ impl Staged {
 enum Claim {
     /// As it was in the state.
     AsBefore,
+    /// It was removed: what comes in its place is not claimed by that.
+    Dropped,
     /// It was looked for and not found.
     SoughtInVain,
     /// It was created as a claim.
@@ -177,13 +188,14 @@ impl Keys<'_, '_> {
         Some(Leased { token: grant.token, expires, label: grant.label.clone() })
     }
 
-    /// Whether a key is there: by itself or as a lease. Says that what follows may depend on it.
+    /// Whether a key is not there, neither by itself nor as a lease, nor in the lock-delay of one.
+    /// Says that what follows may depend on it.
     pub fn expect_absent(&mut self, key: &[u8]) -> bool {
-        if self.get(key).is_some() || self.leased(key).is_some() {
+        if self.get(key).is_some() || self.lock_in_the_way(key).is_some() {
             return false;
         }
         let staged = self.stage(key);
-        if staged.claim == Claim::AsBefore {
+        if matches!(staged.claim, Claim::AsBefore | Claim::Dropped) {
             staged.claim = Claim::SoughtInVain;
         }
         true
@@ -197,9 +209,9 @@ impl Keys<'_, '_> {
     /// Sets a key to a text, whatever it held. Its expiry goes.
     ///
     /// # Errors
-    /// `TooLarge`, `Limit`, `Zero`; `Busy` when a lease holds its name.
+    /// `TooLarge`, `Limit`, `Zero`; `Busy` when a lease holds its name, or its lock-delay runs.
     pub fn set(&mut self, key: &[u8], text: Bytes) -> Result<(), Refusal> {
-        self.may_write(key)?;
+        self.may_make(key)?;
         let limits = &self.step.v.limits;
         Step::check_size("the value", text.len(), limits.value_bytes)?;
         self.spend(text.len())?;
@@ -220,7 +232,7 @@ impl Keys<'_, '_> {
         if content.is_empty() {
             return self.remove(key).map(drop);
         }
-        self.may_write(key)?;
+        self.may_make(key)?;
         let bytes = content.bytes();
         Step::check_size("the key's content", bytes, self.step.v.limits.content_bytes)?;
         self.spend(bytes)?;
@@ -247,7 +259,7 @@ impl Keys<'_, '_> {
     /// As [`Keys::set`].
     pub fn edits(&mut self, key: &[u8], edits: &[Edit]) -> Result<(), Refusal> {
         let Some(kind) = edits.first().map(Edit::kind) else { return Ok(()) };
-        self.may_write(key)?;
+        self.may_make(key)?;
         let limits = &self.step.v.limits;
         let (value_max, content_max) = (limits.value_bytes, limits.content_bytes);
         let largest = edits.iter().map(Edit::bytes).max().unwrap_or(0);
@@ -296,8 +308,8 @@ impl Keys<'_, '_> {
             return self.may_write(key).map(|()| false);
         }
         let staged = self.stage(key);
-        (staged.content, staged.changed, staged.bytes) = (None, true, 0);
-        staged.edits.clear();
+        staged.changed = true;
+        staged.vanish();
         Ok(true)
     }
 
@@ -327,17 +339,36 @@ impl Keys<'_, '_> {
 
     fn may_write(&self, key: &[u8]) -> Result<(), Refusal> {
         self.step.check_key(key)?;
-        match self.leased(key) {
-            None => Ok(()),
-            Some(leased) => Err(Refusal::Busy {
-                name: core::str::from_utf8(key)
-                    .ok()
-                    .and_then(|text| Name::new(text).ok())
-                    .expect("a lease has a name"),
-                holder: Some(leased.token),
-                left_us: leased.expires.map(|at| at.saturating_sub(self.step.now)),
-            }),
+        self.lock_in_the_way(key).map_or(Ok(()), Err)
+    }
+
+    /// As [`Keys::may_write`], for what may make a key.
+    fn may_make(&self, key: &[u8]) -> Result<(), Refusal> {
+        self.may_write(key)?;
+        let (there, max) = (self.step.d.registers.len(), self.step.v.limits.registers_max);
+        if there + self.staged.len() < max || self.step.d.register_at(key).is_some() {
+            return Ok(());
         }
+        let made = |staged: &&Staged| {
+            staged.slot.is_none() && staged.content.is_some() && *staged.key != *key
+        };
+        Step::check_limit("registers", there + self.staged.iter().filter(made).count(), max)
+    }
+
+    /// Why there can be no key of this name now, if a lease or its lock-delay forbids it.
+    fn lock_in_the_way(&self, key: &[u8]) -> Option<Refusal> {
+        if self.step.d.locks.is_empty() || self.get(key).is_some() {
+            return None;
+        }
+        let name = Name::new(core::str::from_utf8(key).ok()?).ok()?;
+        let now = self.step.now;
+        if let Some(grant) = self.step.newest_holder(&name) {
+            let left_us = some(grant.deadline).map(|at| at.saturating_sub(now));
+            return Some(Refusal::Busy { name, holder: Some(grant.token), left_us });
+        }
+        let until = self.step.d.locks[self.step.d.lock_named(name.as_str())?].delay_until;
+        let left_us = Some(until.saturating_sub(now));
+        (until > now).then_some(Refusal::Busy { name, holder: None, left_us })
     }
 
     fn spend(&mut self, bytes: usize) -> Result<(), Refusal> {

@@ -17,7 +17,7 @@ use crate::{Name, SessionId, Time};
 /// What is listed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Listed {
-    /// Locks that are held or in their lock-delay.
+    /// Locks that are held or in their lock-delay, then claimed keys that have a lock's name.
     Locks,
     /// Queues.
     Queues,

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use leasehold_core::content::Edit;
 use leasehold_core::event::{Answered, Arrival, Granted, List, Names, Range, Why};
 use leasehold_core::index::{Death, DeathReason, Delayed, Entry, Extra, Item, ListId, Place};
 use leasehold_core::topology::{ExchangeConfig, ExchangeKind, RouteTo};
@@ -73,6 +74,23 @@ fn items<T: Item>(list: &[T]) -> Vec<u8> {
 
 fn delayed() -> Delayed {
     Delayed { due: 5_000, queue: QueueId { slot: 2, serial: 9 }, lane: 1, entry: entry() }
+}
+
+/// One of each edit.
+fn edits() -> Vec<Edit> {
+    let [a, b] = [&b"a"[..], b"bb"].map(content::Bytes::from);
+    vec![
+        Edit::Text(b.clone()),
+        Edit::Put(a.clone(), b.clone()),
+        Edit::Drop(a.clone()),
+        Edit::Insert(300, b.clone()),
+        Edit::Replace(2, b.clone()),
+        Edit::Remove(1, 200),
+        Edit::Add(a.clone()),
+        Edit::Take(a.clone()),
+        Edit::Score(b, -1.5),
+        Edit::Unscore(a),
+    ]
 }
 
 // long: one example per tag, a table in the shape of a list.
@@ -167,6 +185,15 @@ fn events(check: &mut dyn FnMut(&str, Event<'_>)) {
     check("horizon_raised", Event::HorizonRaised { queue, lane, upto: 4096 });
     let answer = Answered { kind: 3, a: 2, b: 1 };
     check("requested", Event::Requested { id: 1 << 127 | 5, answer });
+    let edits = edits();
+    let (key, edits) = (&b"job"[..], content::Edits::Made(&edits));
+    let (slot, version, expires) = (300, 1003, 9_000_000);
+    check("keyed", Event::Keyed { slot, key, version, expires, claim: 1003, fresh: None, edits });
+    let fresh = Some(content::Kind::Sorted);
+    let edits = [Edit::Score(b"m"[..].into(), 2.0)];
+    let edits = content::Edits::Made(&edits);
+    check("keyed_anew", Event::Keyed { slot, key, version, expires: 0, claim: 0, fresh, edits });
+    check("unclaimed", Event::Unclaimed { slot, version: 1004 });
 }
 
 #[test]
@@ -186,8 +213,8 @@ fn events_mean_what_they_meant() {
         tags.insert(frozen[0], name.to_owned());
     });
     let tags: Vec<u8> = tags.into_keys().collect();
-    assert_eq!(tags, (0..=25).collect::<Vec<u8>>(), "an example of each tag");
-    assert!(Event::decode(&[26]).is_err(), "a tag without an example");
+    assert_eq!(tags, (0..=27).collect::<Vec<u8>>(), "an example of each tag");
+    assert!(Event::decode(&[28]).is_err(), "a tag without an example");
 }
 
 /// A state with a cell of each kind, made by decoded golden events only.
@@ -297,4 +324,30 @@ fn cells_mean_what_they_meant() {
         assert_eq!(again.get(key), Some(value), "cell {key:02x?} is written in another way now");
     }
     assert_eq!(again, cells, "old cells mean another state now");
+}
+
+#[test]
+fn the_cell_of_a_claimed_collection_means_what_it_meant() {
+    let mut state = Durable::new(Shape::of(&Limits::default()), 1);
+    let edits = [
+        Edit::Put(b"client:1"[..].into(), b"2"[..].into()),
+        Edit::Put(b"mode"[..].into(), b"write"[..].into()),
+    ];
+    let edits = content::Edits::Made(&edits);
+    let fresh = Some(content::Kind::Hash);
+    let (key, expires) = (&b"job"[..], 9_000_000);
+    let event = Event::Keyed { slot: 3, key, version: 7, expires, claim: 7, fresh, edits };
+    let stamp = Stamp { sequence: 1, at: 10, position: 1000, size: 50 };
+    state.evolve(stamp, &event);
+    let mut cells = state.all_cells();
+    let (key, value) = cells.iter().find(|(key, _)| key[0] == 10).expect("a register");
+    let (key, value) = (key.clone(), value.clone());
+    let (bytes, meaning) = frozen("cell_register_claimed", &value, &to_hex(&key));
+    assert_eq!(value, bytes, "it is written in another way now");
+    cells.insert(from_hex(&meaning), bytes);
+    let pairs = cells.iter().map(|(key, value)| (&key[..], &value[..]));
+    let restored = Durable::restore(pairs, 3).expect("old cells fit").expect("a state");
+    assert_eq!(restored.registers()[3].content, state.registers()[3].content);
+    assert_eq!((restored.registers()[3].claim, restored.registers()[3].since), (7, 10));
+    assert_eq!(restored.all_cells(), cells, "an old cell means another state now");
 }

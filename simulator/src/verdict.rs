@@ -10,11 +10,13 @@
 //! else that was confirmed survives both.
 
 mod holds;
+mod keys;
 mod messages;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use holds::{Hold, Want};
+pub use keys::{Decision, Held, Key, KeyBooks, Keys as KeyMap};
 pub use messages::{Delivered, Message, Standing, body_of, message_in};
 
 /// A law that was broken, in words.
@@ -86,6 +88,8 @@ pub struct Ledger {
     pub bound: BTreeSet<u64>,
     /// Registers by number.
     pub registers: BTreeMap<usize, Register>,
+    /// Keys.
+    pub keys: KeyBooks,
     /// Sessions that live.
     pub sessions: BTreeMap<u64, Session>,
     /// Commits without an answer.
@@ -132,6 +136,7 @@ impl Ledger {
     /// that were answered early.
     pub fn crashed(&mut self, power: bool) {
         self.messages.values_mut().for_each(|message| message.crashed(power));
+        self.keys.crashed(power);
         if power {
             self.ended.values_mut().for_each(|undone| *undone = true);
         }

@@ -7,11 +7,12 @@
 //! retired segments happen within a few dozen turns.
 
 mod answers;
+mod keys;
 mod wishes;
 
 use std::collections::BTreeMap;
 
-use leasehold_core::outcome::LockView;
+use leasehold_core::outcome::{HolderView, LockView};
 use leasehold_core::queue::DeadLetter;
 use leasehold_core::{
     Command, Limits, Mode, Name, Op, Outcome, QueueConfig, Receipt, RequestId, SessionId, Ticket,
@@ -43,6 +44,7 @@ pub fn small_options() -> Options {
             headers_bytes: 2 << 10,
             value_bytes: 4 << 10,
             body_bytes: 16 << 10,
+            decision_bytes: 16 << 10,
             multi_lock_max: 8,
             deaths_max: 4,
             restart_grace_us: GRACE_US,
@@ -215,6 +217,9 @@ impl<D: Disk> Simulation<D> {
         self.begin();
         for _ in 0..self.chance.below(self.habits.commands_max + 1) {
             self.wish();
+            if self.chance.percent(20) {
+                self.decide()?;
+            }
         }
         let goes_on = self.finish()?;
         self.turns += 1;
@@ -232,7 +237,9 @@ impl<D: Disk> Simulation<D> {
         self.ledger.count("replay");
         let Some(shard) = &self.shard else { return Ok(()) };
         shard.core().check();
-        audit::same_as_replayed(shard, &self.disk, &self.habits.options).map_err(Violation)
+        audit::same_as_replayed(shard, &self.disk, &self.habits.options).map_err(Violation)?;
+        let (found, now) = (self.look_at_keys()?, self.now());
+        self.ledger.judge_keys(&found, now, false)
     }
 
     /// Several turns; stops early when the shard stops.
@@ -323,6 +330,8 @@ impl<D: Disk> Simulation<D> {
         let found = found.map_err(Violation)?;
         let now = self.now();
         self.ledger.grace(now, GRACE_US);
+        let keys = self.look_at_keys()?;
+        self.ledger.judge_keys(&keys, now, true)?;
         let views = self.look_at_locks()?;
         for (name, view) in &views {
             self.ledger.judge_lock(name, view, now)?;
@@ -346,7 +355,15 @@ impl<D: Disk> Simulation<D> {
         let mut views = Vec::new();
         for lock in 0..LOCKS {
             match self.ask(Op::InspectLock(lock_name(lock)))? {
-                Outcome::Lock(view) => views.push((lock_name(lock).as_str().to_owned(), *view)),
+                Outcome::Lock(mut view) => {
+                    let name = lock_name(lock).as_str().to_owned();
+                    let claimed = |holder: &HolderView| holder.session == SessionId::NONE;
+                    let alone = view.holders.len() == 1 || !view.holders.iter().any(claimed);
+                    demand(alone, || format!("{name} is claimed and held: {view:?}"))?;
+                    // Claims are keys, and judged as such.
+                    view.holders.retain(|holder| !claimed(holder));
+                    views.push((name, *view));
+                }
                 other => return Err(Violation(format!("inspecting a lock gave {other:?}"))),
             }
         }
@@ -428,6 +445,9 @@ impl<D: Disk> Simulation<D> {
                 demand(kept, || format!("a stopped shard still says {notice:?}"))?;
             }
             self.enter(ticket, notice)?;
+        }
+        if stopped.is_none() {
+            self.ledger.keys.confirmed();
         }
         Ok(stopped.is_none())
     }

@@ -176,3 +176,36 @@ fn what_vanishes_without_being_asked_is_noticed() {
     );
     assert!(freed >= 10, "{freed} freed locks were noticed");
 }
+
+/// Half of what decisions over keys made is taken back, and a claim taken away, by nobody.
+#[test]
+fn a_torn_decision_and_a_lost_claim_are_noticed() {
+    use leasehold_core::{Expect, Op, RegisterTtl, Write};
+    let torn = objections(
+        |disk| disk,
+        |simulation| {
+            let (value, expect, ttl, guard) = (None, Expect::Anything, RegisterTtl::Never, None);
+            let key = b"key-0"[..].into();
+            simulation.ask(Op::Write(Box::new(Write { key, value, expect, ttl, guard })))?;
+            simulation.crash(Crash::KeepAll);
+            simulation.reopen()
+        },
+    );
+    assert!(torn >= 12, "{torn} lost keys were noticed");
+    let freed = objections(
+        |disk| disk,
+        |simulation| {
+            let shard = simulation.shard().expect("it is open");
+            let registers = shard.core().state().registers().iter();
+            let claims = registers.filter(|(_, register)| register.claim != 0);
+            let names = claims.map(|(_, register)| String::from_utf8_lossy(&register.key));
+            for name in names.map(|name| name.into_owned()).collect::<Vec<_>>() {
+                let name = leasehold_core::Name::new(&name).expect("a good name");
+                simulation.ask(Op::ForceRelease(name))?;
+            }
+            simulation.crash(Crash::KeepAll);
+            simulation.reopen()
+        },
+    );
+    assert!(freed >= 12, "{freed} lost claims were noticed");
+}

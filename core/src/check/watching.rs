@@ -40,7 +40,9 @@ fn is_known(d: &Durable, known: Option<u64>, what: &Watched) -> bool {
         Watched::Lock(name) => {
             let lock = d.lock_named(name.as_str());
             let newest = lock.and_then(|lock| d.parts_of_lock(lock).next());
-            known == newest.map(|part| d.grants[part.grant].token.0)
+            let lease = newest.map(|part| d.grants[part.grant].token.0);
+            let key = d.register_at(name.as_bytes()).map(|slot| d.registers[slot].claim);
+            known == lease.or(key.filter(|claim| *claim != 0))
         }
         Watched::Register(key) => {
             let Some(register) = d.register_at(key).map(|slot| &d.registers[slot]) else {

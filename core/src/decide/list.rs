@@ -7,10 +7,13 @@ use super::watch::SHOWN;
 use crate::outcome::{Outcome, Refusal};
 use crate::slab::Slab;
 use crate::step::Step;
-use crate::{List, Listed, ListedItem, Listing};
+use crate::{List, Listed, ListedItem, Listing, Name};
 
 /// Items of one page at most.
 const LIST_MAX: u32 = 1000;
+
+/// Where the slots of claimed keys begin in a list of locks; slots are below 2^30.
+const CLAIMS: u32 = 1 << 31;
 
 impl Step<'_> {
     pub(super) fn list(&self, list: &List) -> Result<Outcome, Refusal> {
@@ -20,12 +23,7 @@ impl Step<'_> {
         Self::check_size("the number of items", list.max as usize, LIST_MAX as usize)?;
         let prefix = list.prefix.as_bytes();
         let listing = match list.what {
-            Listed::Locks => self.page_of(&self.d.locks, list, |_, lock| {
-                let name = &lock.name;
-                let view = || Box::new(self.lock_view(name, SHOWN));
-                let wanted = name.as_bytes().starts_with(prefix);
-                wanted.then(|| ListedItem::Lock { name: name.clone(), view: view() })
-            }),
+            Listed::Locks => self.list_locks(list),
             Listed::Queues => self.page_of(&self.d.queues, list, |slot, queue| {
                 let name = &queue.name;
                 let view = || Box::new(self.queue_view(slot, 0));
@@ -61,6 +59,32 @@ impl Step<'_> {
             }),
         };
         Ok(Outcome::Listed(Box::new(listing)))
+    }
+
+    /// Locks, and then the keys that are claimed, whose slots go on at [`CLAIMS`].
+    fn list_locks(&self, list: &List) -> Listing {
+        let item = |name: &Name| {
+            let wanted = name.as_bytes().starts_with(list.prefix.as_bytes());
+            let view = || Box::new(self.lock_view(name, SHOWN));
+            wanted.then(|| ListedItem::Lock { name: name.clone(), view: view() })
+        };
+        let mut listing = match list.after {
+            0..CLAIMS => self.page_of(&self.d.locks, list, |_, lock| item(&lock.name)),
+            _ => Listing { items: Vec::new(), next: None },
+        };
+        if listing.next.is_some() {
+            return listing;
+        }
+        let from = list.after.saturating_sub(CLAIMS);
+        for (seen, &slot) in self.d.claims.range(from..).enumerate() {
+            let full = listing.items.len() == list.max as usize;
+            if full || seen == self.v.limits.work_per_step.max(1) {
+                listing.next = Some(CLAIMS + slot);
+                break;
+            }
+            listing.items.extend(self.claim_listed(slot).as_ref().and_then(item));
+        }
+        listing
     }
 
     /// Walks over slots until the page is full or the step's work is done.

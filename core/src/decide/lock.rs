@@ -9,6 +9,7 @@
 //! A hold is dead for its holder from the microsecond of its deadline; for others it stands until
 //! its timer has fired, up to a millisecond later. In between nobody holds it: the safe side.
 
+mod claim;
 mod enter;
 mod view;
 
@@ -170,9 +171,7 @@ impl Step<'_> {
     fn busy(&self, wants: &Wants) -> Refusal {
         let taken = wants.iter().find(|(name, mode)| !self.admits(name, *mode));
         let (name, _) = taken.or_else(|| wants.iter().next()).expect("wants were checked");
-        let holder = self.newest_holder(name).map(|grant| (grant.token, grant.deadline));
-        let claim = || self.claimed(name).map(|key| (Token(key.claim), key.expires));
-        let holder = holder.or_else(claim);
+        let holder = self.newest_hold(name);
         Refusal::Busy {
             name: name.clone(),
             holder: holder.map(|(token, _)| token),
@@ -289,6 +288,10 @@ impl Step<'_> {
 
     /// The live grant that a hold names. The session need not live: a hold by TTL may outlive it.
     pub(crate) fn find_hold(&self, session: SessionId, hold: &HoldRef) -> Result<u32, Refusal> {
+        // A key is renewed and given back by the commands that keys have.
+        if self.is_claim(&hold.name, hold.token) {
+            return Err(Refusal::ForeignToken(hold.name.clone(), hold.token));
+        }
         let slot = self.live_grant(&hold.name, hold.token)?;
         let grant = &self.d.grants[slot];
         if grant.session != session || grant.hold != hold.hold || !self.is_on(slot, &hold.name) {
@@ -304,7 +307,7 @@ impl Step<'_> {
         match self.d.grant_with(token.0) {
             Some(slot) if !self.is_over(slot) => Ok(slot),
             _ => {
-                let current = self.newest_holder(name).map(|grant| grant.token);
+                let current = self.newest_hold(name).map(|(current, _)| current);
                 let current = current.filter(|current| *current != token);
                 Err(Refusal::StaleToken { name: name.clone(), token, current })
             }
@@ -315,8 +318,11 @@ impl Step<'_> {
         self.d.parts_of_grant(grant).any(|part| self.d.locks[part.lock].name == *name)
     }
 
-    /// Whether a lock is held with a token.
+    /// Whether a lock is held with a token, by a lease or by a key.
     pub(crate) fn check_token(&self, name: &Name, token: Token) -> Result<(), Refusal> {
+        if self.is_claim(name, token) {
+            return Ok(());
+        }
         let slot = self.live_grant(name, token)?;
         if self.is_on(slot, name) {
             Ok(())
@@ -383,11 +389,14 @@ impl Step<'_> {
     }
 
     pub(crate) fn force_release(&mut self, name: &Name) -> Result<Outcome, Refusal> {
-        let Some(lock) = self.d.lock_named(name.as_str()) else { return Ok(Outcome::Forced(0)) };
+        let claims = u32::from(self.end_claim(name));
+        let Some(lock) = self.d.lock_named(name.as_str()) else {
+            return Ok(Outcome::Forced(claims));
+        };
         let grants: Vec<u32> = self.d.parts_of_lock(lock).map(|part| part.grant).collect();
         for &grant in &grants {
             self.end_grant(grant, Ending::Revoked);
         }
-        Ok(Outcome::Forced(grants.len() as u32))
+        Ok(Outcome::Forced(claims + grants.len() as u32))
     }
 }

@@ -14,7 +14,7 @@ use crate::event::Event;
 use crate::outcome::{Outcome, Refusal, RegisterView};
 use crate::slab::NONE;
 use crate::step::Step;
-use crate::volatile::{Subject, Timer};
+use crate::volatile::Timer;
 use crate::{Expect, RegisterTtl, RequestId, Time, Write};
 
 impl Step<'_> {
@@ -75,7 +75,7 @@ impl Step<'_> {
     /// Carries out a write that was checked; gives its version.
     pub(crate) fn apply_write(&mut self, write: &Write) -> u64 {
         let version = self.next_token();
-        self.v.stir(Subject::Register(&write.key));
+        self.stir_key(&write.key);
         let known = self.d.register_at(&write.key);
         let Some(value) = &write.value else {
             if let Some(slot) = known {

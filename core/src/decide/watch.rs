@@ -113,7 +113,7 @@ impl Step<'_> {
     /// What a watcher compares: the token of the newest holder, the version of the value.
     fn version_of(&self, what: &Watched) -> Option<u64> {
         match what {
-            Watched::Lock(name) => self.newest_holder(name).map(|grant| grant.token.0),
+            Watched::Lock(name) => self.newest_hold(name).map(|(token, _)| token.0),
             Watched::Register(key) => {
                 self.live_register(key).map(|slot| self.d.registers[slot].version)
             }

@@ -219,8 +219,10 @@ impl Durable {
             register.bytes = register.bytes.saturating_add_signed(more);
         });
         (register.version, register.expires) = (version, expires);
-        self.claims -= usize::from(register.claim != 0);
-        self.claims += usize::from(claim != 0);
+        match claim {
+            0 => self.claims.remove(&slot),
+            _ => self.claims.insert(slot),
+        };
         if claim == version {
             register.since = at;
         }
@@ -233,14 +235,16 @@ impl Durable {
     pub(crate) fn insert_register(&mut self, slot: u32, register: Register) {
         let hash = self.register_index.hash_bytes(&register.key);
         self.register_index.insert(hash, slot);
-        self.claims += usize::from(register.claim != 0);
+        if register.claim != 0 {
+            self.claims.insert(slot);
+        }
         self.registers.insert_at(slot, register);
     }
 
     pub(super) fn unwrite(&mut self, slot: u32, version: u64) {
         self.token_high = self.token_high.max(version);
         let register = self.registers.remove(slot).expect("the register");
-        self.claims -= usize::from(register.claim != 0);
+        self.claims.remove(&slot);
         self.register_index.remove(self.register_index.hash_bytes(&register.key), slot);
         self.changed.removed(register.mark, CellKey::Register(slot));
     }

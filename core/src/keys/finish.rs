@@ -1,12 +1,9 @@
 //! From what a decision staged to events, and what follows for locks of the same names.
 
 use super::{Claim, Keys, Staged};
-use crate::Name;
 use crate::content::{Edit, Edits};
 use crate::event::Event;
-use crate::lock::Register;
 use crate::step::Step;
-use crate::volatile::Subject;
 
 impl Keys<'_, '_> {
     /// Makes events of what is staged.
@@ -53,7 +50,7 @@ impl Step<'_> {
         let claim = match (staged.claim, known) {
             (Claim::Made, _) => version,
             (Claim::SoughtInVain, _) if staged.expires != 0 => version,
-            (Claim::SoughtInVain, _) => 0,
+            (Claim::SoughtInVain | Claim::Dropped, _) => 0,
             // Whoever puts another value into a claimed key is another holder.
             (Claim::AsBefore, Some(before)) if before.claim != 0 => {
                 let same = content.text().is_none() || before.content.text() == content.text();
@@ -61,7 +58,9 @@ impl Step<'_> {
             }
             (Claim::AsBefore, _) => 0,
         };
-        self.v.stir(Subject::Register(&staged.key));
+        // What ran out and was made anew before its timer fired is claimed no more.
+        let freed = claim == 0 && before.is_some_and(|before| before.claim != 0);
+        self.stir_key(&staged.key);
         let slot = staged.slot.unwrap_or_else(|| self.d.registers.next_slot());
         let made;
         let (fresh, edits) = match staged.fresh {
@@ -83,38 +82,8 @@ impl Step<'_> {
         };
         self.emit_large(staged.journal_bytes(), event);
         self.arm_register(slot, staged.expires);
-    }
-
-    /// Ends a key. Losing that is safe when it was a claim with an expiry, as losing a release is.
-    pub(crate) fn remove_key(&mut self, slot: u32) {
-        let register = &self.d.registers[slot];
-        let key = register.key.clone();
-        let lazy = register.claim != 0 && register.expires != 0;
-        self.v.stir(Subject::Register(&key));
-        let version = self.next_token();
-        self.arm_register(slot, 0);
-        match lazy {
-            true => self.emit(Event::Unclaimed { slot, version }),
-            false => self.emit(Event::Unwritten { slot, version }),
+        if freed {
+            self.key_gone(&staged.key);
         }
-        self.key_gone(&key);
-    }
-
-    /// Lets those in who wait for the lock of this name.
-    pub(crate) fn key_gone(&mut self, key: &[u8]) {
-        if self.v.lines.is_empty() {
-            return;
-        }
-        let name = core::str::from_utf8(key).ok().and_then(|text| Name::new(text).ok());
-        self.v.free.extend(name);
-    }
-
-    /// Whether a key of this name is claimed.
-    pub(crate) fn claimed(&self, name: &Name) -> Option<&Register> {
-        if self.d.claims == 0 {
-            return None;
-        }
-        let register = &self.d.registers[self.d.register_at(name.as_bytes())?];
-        (register.claim != 0).then_some(register)
     }
 }

@@ -13,6 +13,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod keys;
 mod locks;
 mod moves;
 mod queues;
@@ -33,6 +34,7 @@ pub struct World {
     pub locks: locks::Model,
     pub queues: queues::Model,
     pub watches: watches::Model,
+    pub keys: keys::Model,
 }
 
 fn limits() -> Limits {
@@ -54,7 +56,8 @@ impl World {
         let shard = Shard::new(limits());
         let (locks, queues) = (locks::Model::default(), queues::Model::default());
         let watches = watches::Model::default();
-        let mut world = Self { shard, locks, queues, watches };
+        let keys = keys::Model::default();
+        let mut world = Self { shard, locks, queues, watches, keys };
         moves::prepare(&mut world);
         world
     }
@@ -64,6 +67,7 @@ impl World {
         self.locks.look(&self.shard);
         self.queues.look(&self.shard);
         self.watches.look(&self.shard);
+        self.keys.look(&self.shard);
         self.shard.said.clear();
     }
 
@@ -162,6 +166,26 @@ mod planted {
         moves::lock_plain(&mut world);
         fails("a silent watch", || silent.look(&world.shard));
         assert!(world.watches.watching.is_empty(), "the true one was told");
+    }
+
+    #[test]
+    fn a_lost_key_is_noticed_by_the_model_and_one_that_lost_its_claim_too() {
+        let mut world = World::new();
+        keys::claim_plain(&mut world);
+        let (stamp, _) = *world.shard.log.records.last().expect("a record");
+        let slot = world.shard.core.state().register_at(b"a").expect("the key");
+        let stamp = Stamp { sequence: stamp.sequence + 1, ..stamp };
+        let version = world.shard.core.state().registers()[slot].version;
+        let written = Event::Written { slot, key: b"a", value: &[1], version, expires: 0 };
+        for (lie, what) in
+            [(Event::Unclaimed { slot, version }, "a lost key"), (written, "a lost claim")]
+        {
+            let mut state = world.shard.replayed();
+            state.evolve(stamp, &lie);
+            world.shard.core = Core::from_durable(state, limits(), 3);
+            let mut model = world.keys.clone();
+            fails(what, || model.look(&world.shard));
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ use leasehold_core::queue::{DeadLetter, Overflow};
 use leasehold_core::topology::{Binding, Destination, ExchangeConfig, ExchangeKind};
 use leasehold_core::*;
 
+use super::keys;
 use super::locks::Asked;
 use super::queues::{Lease, Reader};
 use super::support::{Answer, name};
@@ -49,6 +50,7 @@ const MOVES: &[(u8, Move)] = &[
     (3, peek),
     (4, redrive),
     (14, commit),
+    (14, keys::decide),
     (16, advance),
     (3, restart),
     (8, checkpoint),
@@ -416,6 +418,7 @@ fn release(world: &mut World, dice: Dice) {
 fn force_release(world: &mut World, dice: Dice) {
     let lock = name(LOCKS[usize::from(dice[1]) % LOCKS.len()]);
     world.locks.allowed.forced = Some(lock.clone());
+    world.keys.forced(&lock);
     ask(world, SessionId::NONE, None, Op::ForceRelease(lock));
     world.look();
 }
@@ -834,6 +837,7 @@ fn advance(world: &mut World, dice: Dice) {
     }
     world.locks.punctual(world.shard.log.now);
     world.watches.punctual(world.shard.log.now);
+    world.keys.punctual(&world.shard);
 }
 
 fn restart(world: &mut World, dice: Dice) {

@@ -38,8 +38,11 @@ pub fn current(shard: &Shard, what: &What) -> Option<u64> {
     let state = shard.core.state();
     match what {
         What::Lock(name) => {
-            let part = state.parts_of_lock(state.lock_named(name.as_str())?).next()?;
-            Some(state.grants()[part.grant].token.0)
+            let lock = state.lock_named(name.as_str());
+            let part = lock.and_then(|lock| state.parts_of_lock(lock).next());
+            let lease = part.map(|part| state.grants()[part.grant].token.0);
+            let key = || Some(state.registers()[state.register_at(name.as_bytes())?].claim);
+            lease.or_else(key).filter(|token| *token != 0)
         }
         What::Register(key) => Some(state.registers()[state.register_at(key.as_bytes())?].version),
     }

@@ -25,11 +25,15 @@ pub type Answer = Result<Outcome, Refusal>;
 pub struct Memory {
     pub now: Time,
     pub records: Vec<(Stamp, Vec<u8>)>,
+    /// How many records there were before each group.
+    pub groups: Vec<usize>,
     end: Position,
 }
 
 impl Log for Memory {
-    fn group(&mut self, _bytes_max: usize) {}
+    fn group(&mut self, _bytes_max: usize) {
+        self.groups.push(self.records.len());
+    }
 
     /// Law: every event decodes to itself, and encodes to the same bytes again.
     fn append(&mut self, event: &Event<'_>) -> Stamp {

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
 use std::time::Instant;
 
+use mio::event::Event;
 use mio::net::TcpStream;
 
 use crate::Reply;
@@ -46,6 +47,10 @@ pub struct Connection {
     pub stuffed: bool,
     /// More may be read from the socket.
     pub readable: bool,
+    /// It sends no more: what it sent is still carried out and answered.
+    pub over: bool,
+    /// The poll told that it sends no more, and tells so once: reading goes on until the end.
+    pub ending: bool,
     /// It ends when its output has left.
     pub closing: bool,
     /// It is in the list of those with output.
@@ -60,7 +65,7 @@ pub struct Connection {
 
 /// What reading gave.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Came {
+enum Came {
     /// Something, perhaps nothing.
     Bytes,
     /// The client is gone.
@@ -89,6 +94,8 @@ impl Connection {
             marks: VecDeque::new(),
             stuffed: false,
             readable: false,
+            over: false,
+            ending: false,
             closing: false,
             listed: false,
             since: now,
@@ -102,15 +109,15 @@ impl Connection {
         &mut self.socket
     }
 
-    /// Reads what has come, one helping. A helping that is not full was the last: the poll tells
-    /// when there is more.
-    pub fn read(&mut self, scratch: &mut [u8]) -> Came {
+    /// Reads what has come, one helping. A helping that is not full was the last, unless the end
+    /// comes after it: the poll tells when there is more.
+    fn read(&mut self, scratch: &mut [u8]) -> Came {
         loop {
             return match self.socket.read(scratch) {
                 Ok(0) => Came::End,
                 Ok(n) => {
                     self.input.extend_from_slice(&scratch[..n]);
-                    self.readable = n == scratch.len();
+                    self.readable = n == scratch.len() || self.ending;
                     Came::Bytes
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
@@ -121,6 +128,23 @@ impl Connection {
                 Err(_) => Came::End,
             };
         }
+    }
+
+    /// Reads one helping; notes the end.
+    pub fn take_in(&mut self, scratch: &mut [u8]) {
+        if self.read(scratch) == Came::End {
+            self.over = true;
+            self.readable = false;
+        }
+    }
+
+    /// What the poll told; true when something can be written again.
+    pub fn noticed(&mut self, event: &Event) -> bool {
+        self.ending |= event.is_read_closed() || event.is_error();
+        self.readable |= !self.over && (event.is_readable() || self.ending);
+        let again = event.is_writable() && self.stuffed;
+        self.stuffed &= !again;
+        again
     }
 
     /// Forgets input that was carried out.

@@ -33,14 +33,15 @@ pub(crate) struct Talk {
 }
 
 impl Talk {
-    pub fn of(client: &Connection) -> Self {
+    /// The line about it costs more than most commands, so it is written on demand.
+    pub fn of(client: &Connection, with_line: bool) -> Self {
         Self {
             id: client.id,
             db: client.session.db,
             name: client.session.name.clone(),
             library: client.session.library.clone(),
             user: client.session.user.clone(),
-            line: line(client),
+            line: if with_line { line(client) } else { String::new() },
         }
     }
 
@@ -89,7 +90,8 @@ impl RespDoor {
             }
             Command::Info => self.info(args, floor),
             _ => {
-                let mut talk = Talk::of(client);
+                let lines = matches!(entry.id, Command::ClientInfo | Command::ClientList);
+                let mut talk = Talk::of(client, lines);
                 let reply = self.talk(&mut talk, entry, args);
                 talk.settle(client);
                 reply
@@ -549,7 +551,7 @@ fn line(client: &Connection) -> String {
         session.listens.iter().filter(|(way, _)| *way == Way::Channel).count(),
         session.listens.iter().filter(|(way, _)| *way == Way::Pattern).count(),
         session.listens.iter().filter(|(way, _)| *way == Way::Shard).count(),
-        client.input.len() - client.start,
+        client.input.len().saturating_sub(client.start),
         client.unread(),
         session.last,
         session.user.as_ref().map_or("default", |user| user.name.as_str()),

@@ -20,7 +20,7 @@ use mio::{Events, Interest, Poll, Token, Waker};
 
 use crate::Reply;
 use crate::codec::{Arguments, Parsed, Parser, RequestLimits};
-use crate::connection::{Came, Connection, READ_BYTES, UNREAD_BYTES};
+use crate::connection::{Connection, READ_BYTES, UNREAD_BYTES};
 use crate::house::House;
 use crate::session::{Session, Waits};
 use crate::waiting::Blocked;
@@ -93,6 +93,10 @@ pub(crate) struct RespDoor {
     ready: Vec<usize>,
     /// Places of clients that have something to be told.
     dirty: Vec<usize>,
+    /// Places that this turn has still to serve.
+    serving: BTreeSet<usize>,
+    /// Places whose clients were being served when the poll told of them.
+    missed: BTreeSet<usize>,
     scratch: Box<[u8]>,
     pub(crate) house: House,
     pub(crate) blocked: Blocked,
@@ -149,6 +153,8 @@ impl RespDoor {
             places: HashMap::new(),
             ready: Vec::new(),
             dirty: Vec::new(),
+            serving: BTreeSet::new(),
+            missed: BTreeSet::new(),
             scratch: vec![0; READ_BYTES].into_boxed_slice(),
             house: House::new(config, address.port()),
             blocked: Blocked::default(),
@@ -207,17 +213,21 @@ impl RespDoor {
     /// Reads from a client and carries out what it asks for.
     fn serve(&mut self, place: usize, floor: &mut dyn Floor) {
         let Some(mut client) = self.clients.get_mut(place).and_then(Option::take) else { return };
-        let mut gone = false;
         if client.readable && client.unread() < UNREAD_BYTES {
-            gone = client.read(&mut self.scratch) == Came::End;
+            client.take_in(&mut self.scratch);
         }
         let more = self.carry_out(&mut client, floor);
-        if gone || client.closing && client.unread() == 0 {
+        if self.missed.remove(&place) {
+            client.readable = true;
+            client.stuffed = false;
+        }
+        // Who waits and is gone waits for nothing; what else was asked is answered.
+        let nothing_more = client.closing || client.over && !more;
+        if client.over && client.session.waits.is_some() || nothing_more && client.unread() == 0 {
             return self.part(place, client, floor);
         }
-        if more
-            || client.readable && client.unread() < UNREAD_BYTES && client.session.waits.is_none()
-        {
+        let reads = client.session.waits.is_none() || client.ending;
+        if more || client.readable && client.unread() < UNREAD_BYTES && reads {
             self.ready.push(place);
         }
         self.put_back(place, client);
@@ -379,25 +389,50 @@ impl RespDoor {
             return false;
         }
         let mut kill = false;
+        // The poll told of these before the script began.
+        for place in std::mem::take(&mut self.serving) {
+            self.ready.push(place);
+            kill |= self.put_off(place);
+        }
         for event in &events {
             let Token(place) = event.token();
-            let Some(Some(client)) = self.clients.get_mut(place) else {
-                // The listener and the bell tell of themselves once: note it for the next turn.
-                self.accept_at = self.accept_at.or(Some(self.house.now));
-                continue;
+            // The poll tells of everything once: it is noted for the next turn.
+            let client = match self.clients.get_mut(place) {
+                Some(Some(client)) => client,
+                Some(None) => {
+                    self.missed.insert(place);
+                    continue;
+                }
+                // Who comes now may come to stop the script.
+                None if event.token() == LISTENER => {
+                    self.accept();
+                    continue;
+                }
+                None => {
+                    self.accept_at = self.accept_at.or(Some(self.house.now));
+                    continue;
+                }
             };
-            client.readable |= event.is_readable() || event.is_read_closed();
-            if !client.readable || client.session.waits.is_some() {
-                continue;
-            }
-            if client.read(&mut self.scratch) == Came::End {
-                self.house.doomed.insert(client.id);
-                continue;
-            }
             self.ready.push(place);
-            kill |= busy(client);
+            if client.noticed(event) && !client.listed {
+                client.listed = true;
+                self.dirty.push(place);
+            }
+            kill |= self.put_off(place);
         }
         kill
+    }
+
+    /// Tells a client that a script runs; true when it wants that stopped.
+    fn put_off(&mut self, place: usize) -> bool {
+        let Some(Some(client)) = self.clients.get_mut(place) else { return false };
+        if client.session.waits.is_some() {
+            return false;
+        }
+        if client.readable {
+            client.take_in(&mut self.scratch);
+        }
+        busy(client)
     }
 
     fn end_doomed(&mut self, floor: &mut dyn Floor) {
@@ -436,7 +471,7 @@ impl Resident for RespDoor {
 
     fn turn(&mut self, floor: &mut dyn Floor) {
         self.house.now = Instant::now();
-        let mut ready: BTreeSet<usize> = self.ready.drain(..).collect();
+        self.serving.extend(self.ready.drain(..));
         let mut accept = self.accept_at.is_some_and(|at| at <= self.house.now);
         for event in &self.events {
             match event.token() {
@@ -444,18 +479,11 @@ impl Resident for RespDoor {
                 BELL => {}
                 Token(place) => {
                     let Some(Some(client)) = self.clients.get_mut(place) else { continue };
-                    if event.is_writable() && client.stuffed {
-                        client.stuffed = false;
-                        if !client.listed {
-                            client.listed = true;
-                            self.dirty.push(place);
-                        }
-                        ready.insert(place);
+                    if client.noticed(event) && !client.listed {
+                        client.listed = true;
+                        self.dirty.push(place);
                     }
-                    if event.is_readable() || event.is_read_closed() || event.is_error() {
-                        client.readable = true;
-                        ready.insert(place);
-                    }
+                    self.serving.insert(place);
                 }
             }
         }
@@ -464,7 +492,7 @@ impl Resident for RespDoor {
             self.accept();
         }
         self.take_verdicts();
-        for place in ready {
+        while let Some(place) = self.serving.pop_first() {
             self.serve(place, floor);
         }
         self.blocked_due(floor);
@@ -487,7 +515,7 @@ impl Resident for RespDoor {
                 client.listed = false;
                 if client.closing {
                     self.house.doomed.insert(client.id);
-                } else if client.start < client.input.len() || client.readable {
+                } else if client.start < client.input.len() || client.readable || client.over {
                     self.ready.push(place);
                 }
             } else if client.stuffed {
@@ -520,6 +548,8 @@ fn busy(client: &mut Connection) -> bool {
         at += request.used();
         if client.session.is_stranger() {
             client.say(&Reply::error("NOAUTH Authentication required."), 0);
+        } else if stops && !client.session.rules() {
+            client.say(&Reply::error("NOPERM this user may not stop scripts"), 0);
         } else if stops {
             kill = true;
             client.say(&Reply::OK, 0);

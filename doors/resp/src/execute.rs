@@ -61,6 +61,9 @@ impl RespDoor {
             Group::Connection | Group::Server if !needs_keys(entry.id) => {
                 self.converse(client, entry, args, floor);
             }
+            Group::Scripting if entry.container().is_some() => {
+                self.converse(client, entry, args, floor);
+            }
             _ if entry.flags.has(Flags::BLOCKING) => self.attempt(client, entry, args, floor),
             _ => self.decide(client, entry, args, floor),
         }
@@ -399,7 +402,8 @@ fn refuse(client: &mut Connection, reply: Reply) {
 
 fn enqueue(queue: &mut Queue, entry: &'static Entry, args: &[&[u8]], most: usize) -> Reply {
     let alone = matches!(entry.group, Group::Leases | Group::Queues);
-    if alone || matches!(entry.id, Command::Hello | Command::Auth | Command::ClientReply) {
+    let about_itself = matches!(entry.id, Command::Hello | Command::Auth | Command::ClientReply);
+    if alone || about_itself || matches!(entry.id, Command::Info | Command::ClientKill) {
         queue.spoiled = true;
         let name = entry.title();
         return Reply::error(format!("ERR {name} is not allowed in transactions"));

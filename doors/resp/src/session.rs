@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use leasehold_core::SessionId;
-use leasehold_users::User;
+use leasehold_users::{Permission, User};
 
 use crate::pubsub::{Name, Way};
 use crate::table::Entry;
@@ -89,6 +89,12 @@ impl Session {
     /// Whether it has to say who it is.
     pub fn is_stranger(&self) -> bool {
         !self.open && self.user.is_none()
+    }
+
+    /// Whether it may do what concerns everybody.
+    pub fn rules(&self) -> bool {
+        let may = |user: &Arc<User>| user.may_all(Permission::Admin, "");
+        self.open || self.user.as_ref().is_some_and(may)
     }
 
     /// How many names it listens to.

@@ -88,7 +88,7 @@ impl RespDoor {
             return client.say(&Reply::error(text), 0);
         }
         let mut aftermath = Aftermath::default();
-        let mut talk = Talk::of(client);
+        let mut talk = Talk::of(client, true);
         let decided = self.in_decision(client, floor, &mut aftermath, |stage| {
             let same = |(name, version): &(Vec<u8>, u64)| {
                 stage.scene.keys.get(name).map_or(0, |seen| seen.version) == *version

@@ -164,7 +164,8 @@ impl LockEngine for NativeEngine {
         self.check_key(key).map_err(asked)?;
         let answer = self.link.ask(SessionId::NONE, None, Op::Read(Arc::from(key))).await;
         let answer = answer.map_err(asked)?;
-        expected!(answer, Outcome::Register(view) => view.map(|view| convert::register(*view)))
+        let view = expected!(answer, Outcome::Register(view) => view)?;
+        view.map(|view| convert::register(*view).map_err(asked)).transpose()
     }
 
     async fn write(&self, ask: &Write) -> Result<u64> {
@@ -185,7 +186,8 @@ impl LockEngine for NativeEngine {
         let answer = self.wait_for(Op::WatchRegister { key: Arc::from(key), known, wait }).await;
         let asked = |error: Error| error.asking(format!("watch register {}", key_text(key)));
         let answer = answer.map_err(asked)?;
-        expected!(answer, Outcome::Register(view) => view.map(|view| convert::register(*view)))
+        let view = expected!(answer, Outcome::Register(view) => view)?;
+        view.map(|view| convert::register(*view).map_err(asked)).transpose()
     }
 
     async fn list_registers(&self, ask: &List) -> Result<Listed<RegisterView>> {

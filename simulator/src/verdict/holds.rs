@@ -59,6 +59,7 @@ impl Ledger {
                 })?;
             }
             self.permits_suffice(want, now)?;
+            self.unclaimed(&want.name, token, now)?;
             let last = self.lock_tokens.insert(want.name.clone(), token).unwrap_or(0);
             demand(token > last, || {
                 format!("lock {} was granted with {token} after {last}", want.name)

@@ -36,12 +36,14 @@ impl Step<'_> {
                 label: grant.label.clone(),
             }
         });
+        let claim = self.claim_view(name);
+        let claims = u32::from(claim.is_some());
         let line = self.v.line_for(name.as_str()).map(|slot| &self.v.lines[slot]);
         let average = line.map(|line| line.hold_average_us).filter(|average| *average != 0);
         let delay_until = lock.map_or(0, |slot| self.d.locks[slot].delay_until);
         LockView {
-            holders: holders.take(max).collect(),
-            holding: lock.map_or(0, |slot| self.d.locks[slot].parts),
+            holders: holders.chain(claim).take(max).collect(),
+            holding: lock.map_or(0, |slot| self.d.locks[slot].parts) + claims,
             waiters: self.waiters_shown(line.map_or(NONE, |line| line.first), average, max),
             waiting: line.map_or(0, |line| line.len),
             delay_left_us: delay_until.saturating_sub(self.now),

@@ -24,8 +24,9 @@ impl Aggregate {
         match self {
             // Infinities of both signs cancel.
             Self::Sum => finite(one + other),
-            Self::Min => one.min(other),
-            Self::Max => one.max(other),
+            Self::Min if other < one => other,
+            Self::Max if other > one => other,
+            Self::Min | Self::Max => one,
         }
     }
 }
@@ -52,7 +53,8 @@ impl Input {
             Content::Set(members) => find_member(members, member).ok().map(|_| 1.0)?,
             _ => return None,
         };
-        Some(finite(score * self.weight))
+        // Infinity times 0 becomes 0 in the sum only.
+        Some(score * self.weight)
     }
 
     fn each(&self, mut with: impl FnMut(&Bytes, f64)) {

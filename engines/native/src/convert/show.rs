@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use leasehold_api::engine as api;
-use leasehold_api::{Error, Result};
+use leasehold_api::{Error, ErrorKind, Result, Retry};
 use leasehold_core as core;
+use leasehold_core::content::Kind;
 use leasehold_core::index::DeathReason;
 use leasehold_core::{Envelope, ListedItem, Listing, SessionId, outcome, queue};
 use leasehold_node::{PeekedMessage, Received};
@@ -66,12 +67,20 @@ pub(crate) fn lock_view(name: &str, view: outcome::LockView) -> api::LockView {
     }
 }
 
-pub(crate) fn register(view: outcome::RegisterView) -> api::Register {
-    api::Register {
-        value: view.value.to_vec(),
-        version: view.version,
-        left: view.left_us.map(duration),
-    }
+/// A register, if it is a plain value. Collections have no bytes that one could write back.
+pub(crate) fn register(view: outcome::RegisterView) -> Result<api::Register> {
+    let kind = match view.kind {
+        Kind::Text => {
+            let (value, left) = (view.value.to_vec(), view.left_us.map(duration));
+            return Ok(api::Register { value, version: view.version, left });
+        }
+        Kind::Hash => "hash",
+        Kind::List => "list",
+        Kind::Set => "set",
+        Kind::Sorted => "sorted set",
+    };
+    let wrong = format!("the key holds a {kind}; read it with a Redis client");
+    Err(Error::new(ErrorKind::Invalid, wrong).with_retry(Retry::Never))
 }
 
 fn listed<T>(listing: Listing, item: impl Fn(ListedItem) -> Option<T>) -> api::Listed<T> {
@@ -210,4 +219,23 @@ pub(crate) fn peeked(one: &PeekedMessage) -> Result<api::Peeked> {
     let message = one.message().map_err(|error| garbled(&error))?;
     let content = content(&message, &one.peeked.deaths)?;
     Ok::<_, Error>(api::Peeked { attempts: one.peeked.attempts, content })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_plain_value_is_a_register() {
+        let view = |kind| outcome::RegisterView {
+            value: Arc::from(&b"v"[..]),
+            kind,
+            version: 7,
+            left_us: None,
+        };
+        assert_eq!(register(view(Kind::Text)).expect("it is plain").value, b"v");
+        let error = register(view(Kind::Sorted)).expect_err("it is none");
+        assert_eq!(error.kind, ErrorKind::Invalid);
+        assert_eq!(error.wrong, "the key holds a sorted set; read it with a Redis client");
+    }
 }
