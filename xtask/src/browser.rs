@@ -71,7 +71,8 @@ fn on_path(programs: &[&str]) -> Option<PathBuf> {
     places.into_iter().find(|place| Path::is_file(place))
 }
 
-fn ensure(programs: &[&str], packages: &[&str]) -> Result<(), String> {
+/// Installs packages unless all programs are there.
+pub fn ensure(programs: &[&str], packages: &[&str]) -> Result<(), String> {
     if programs.iter().all(|program| on_path(&[program]).is_some()) {
         return Ok(());
     }

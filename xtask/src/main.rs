@@ -5,6 +5,7 @@
 //! tests, and the rules in [`tidy`] must show that they can fail.
 
 mod browser;
+mod clients;
 mod fuzz;
 mod run;
 mod test;
@@ -24,7 +25,7 @@ const COMMANDS: &[Command] = &[
     Command {
         name: "test",
         arguments: "",
-        about: "everything a change must pass: format, lints, docs, tests, browser, fuzz, crash",
+        about: "what a change must pass: format, lints, docs, tests, browser, clients, fuzz, crash",
         run: test::command,
     },
     Command {
@@ -32,6 +33,12 @@ const COMMANDS: &[Command] = &[
         arguments: "",
         about: "the house rules that a machine can check",
         run: tidy::command,
+    },
+    Command {
+        name: "clients",
+        arguments: "",
+        about: "programs that lock with Redis, from their registries, against the RESP door",
+        run: clients::command,
     },
     Command {
         name: "fuzz",
@@ -104,7 +111,7 @@ fn help() -> String {
 /// unchanged.
 fn bench_command(arguments: &[String]) -> Result<ExitCode, String> {
     let (which, rest) = match arguments.split_first() {
-        Some((first, rest)) if ["core", "http", "all"].contains(&first.as_str()) => {
+        Some((first, rest)) if ["core", "http", "resp", "all"].contains(&first.as_str()) => {
             (first.as_str(), rest)
         }
         _ => ("core", arguments),

@@ -4,7 +4,7 @@
 //! run in the dev profile because the invariants check after every step is a debug assertion.
 
 use crate::run::{self, Counts, Output, Step, Verdict, step};
-use crate::{browser, fuzz, tidy};
+use crate::{browser, clients, fuzz, tidy};
 use std::process::{Command, ExitCode};
 
 /// Seconds for each fuzz target: enough to replay the corpus and look around.
@@ -26,6 +26,7 @@ pub fn command(arguments: &[String]) -> Result<ExitCode, String> {
         step("documentation", documentation),
         step("tests", || cargo_test(&["--workspace"], &[])),
         step("browser", browser::check),
+        step("Redis clients", clients::check),
         step("fuzz", || fuzz::check(FUZZ_SECONDS_SHORT)),
         step("crash", crash_short),
         step("outage", || outage(OUTAGES_SHORT)),
@@ -69,6 +70,9 @@ fn lints() -> Result<Verdict, String> {
     let mut call = run::cargo();
     call.args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]);
     run::succeed(&mut call)?;
+    // It stands apart from the other tests, so "all targets" leaves it out.
+    let apart = ["clippy", "-p", "leasehold-server", "--test", "resp_clients"];
+    run::succeed(run::cargo().args(apart).args(["--", "-D", "warnings"]))?;
     Ok(Verdict::passed())
 }
 
@@ -80,7 +84,7 @@ fn documentation() -> Result<Verdict, String> {
 }
 
 /// Runs tests, lets their output through and counts the results.
-fn cargo_test(arguments: &[&str], variables: &[(&str, &str)]) -> Result<Verdict, String> {
+pub fn cargo_test(arguments: &[&str], variables: &[(&str, &str)]) -> Result<Verdict, String> {
     let mut call = run::cargo();
     // Without this, one failing crate would hide the results of all that follow.
     call.args(["test", "--no-fail-fast"]).args(arguments);

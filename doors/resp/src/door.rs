@@ -406,6 +406,7 @@ impl RespDoor {
                 // Who comes now may come to stop the script.
                 None if event.token() == LISTENER => {
                     self.accept();
+                    self.accept_at = self.accept_at.or(Some(self.house.now));
                     continue;
                 }
                 None => {
