@@ -5,6 +5,7 @@
 
 pub mod durable;
 pub mod figures;
+pub mod given;
 pub mod load;
 pub mod machine;
 pub mod many;

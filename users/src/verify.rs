@@ -1,6 +1,7 @@
 //! The users there are now, and what was verified lately.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -62,6 +63,8 @@ impl Default for UserLimits {
 /// Who may come in. One for all doors.
 pub struct Users {
     set: watch::Sender<Arc<Set>>,
+    /// Counts replacements.
+    edition: AtomicU64,
     verifying: Semaphore,
     limits: UserLimits,
 }
@@ -83,12 +86,14 @@ impl Users {
     /// These users. None at all: everybody may do everything.
     pub fn new(users: Vec<User>, limits: UserLimits) -> Self {
         let verifying = Semaphore::new(limits.verifications);
-        Self { set: watch::Sender::new(Arc::new(Set::new(users))), verifying, limits }
+        let set = watch::Sender::new(Arc::new(Set::new(users)));
+        Self { set, edition: AtomicU64::new(0), verifying, limits }
     }
 
     /// Puts other users in the place of those there are. Whatever was verified is forgotten.
     pub fn replace(&self, users: Vec<User>) {
         self.set.send_replace(Arc::new(Set::new(users)));
+        self.edition.fetch_add(1, Ordering::Release);
     }
 
     /// Whether everybody may do everything, as no user is configured.
@@ -135,6 +140,16 @@ impl Users {
     /// Resolves when there are users, for connections of those who came in while there were none.
     pub async fn closed(&self) {
         self.becomes(|users| !users.is_empty()).await;
+    }
+
+    /// Another number after each replacement, for doors that look in passing.
+    pub fn edition(&self) -> u64 {
+        self.edition.load(Ordering::Acquire)
+    }
+
+    /// Whether somebody who came in is still a user, with the same permissions and credentials.
+    pub fn knows(&self, user: &User) -> bool {
+        self.set.borrow().users.iter().any(|known| **known == *user)
     }
 
     async fn becomes(&self, so: impl Fn(&[Arc<User>]) -> bool) {

@@ -1,40 +1,8 @@
 //! The library in process and over HTTP, side by side. See `docs/benchmarks/http.md`.
 //!
-//! `http [--seconds N] [--json FILE]`; the server is the binary `leasehold` beside this one.
-
-use std::path::PathBuf;
-use std::time::Duration;
-
-use leasehold_bench::{figures::Figures, product};
+//! `http [--seconds N] [--server FILE] [--json FILE]`; the server is the binary `leasehold` beside
+//! this one unless another is named.
 
 fn main() {
-    let (mut seconds, mut json) = (2.0, None);
-    let mut arguments = std::env::args().skip(1);
-    while let Some(argument) = arguments.next() {
-        let value = arguments.next().unwrap_or_else(|| usage("a value is missing"));
-        match argument.as_str() {
-            "--seconds" => seconds = value.parse().unwrap_or_else(|_| usage("a number, please")),
-            "--json" => json = Some(PathBuf::from(value)),
-            other => usage(&format!("unknown argument {other}")),
-        }
-    }
-    let server = product::server_beside();
-    if !server.exists() {
-        usage(&format!(
-            "{} is missing: cargo build --release -p leasehold-server",
-            server.display()
-        ));
-    }
-    let scratch = tempfile::tempdir().expect("a scratch directory");
-    let mut figures = Figures::default();
-    product::run(&server, scratch.path(), &mut figures, Duration::from_secs_f64(seconds));
-    if let Some(path) = json {
-        std::fs::write(&path, format!("{:#}\n", figures.to_json()))
-            .expect("the figures are written");
-    }
-}
-
-fn usage(why: &str) -> ! {
-    eprintln!("{why}\nusage: http [--seconds N] [--json FILE]");
-    std::process::exit(2);
+    leasehold_bench::given::measure("http", leasehold_bench::product::run);
 }

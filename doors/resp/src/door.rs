@@ -207,12 +207,16 @@ impl RespDoor {
         self.clients[place] = Some(Box::new(connection));
         self.places.insert(id, place);
         self.house.figures.clients += 1;
+        self.house.figures.accepted += 1;
         Ok(())
     }
 
     /// Reads from a client and carries out what it asks for.
     fn serve(&mut self, place: usize, floor: &mut dyn Floor) {
         let Some(mut client) = self.clients.get_mut(place).and_then(Option::take) else { return };
+        if self.house.doomed.contains(&client.id) {
+            return self.put_back(place, client);
+        }
         if client.readable && client.unread() < UNREAD_BYTES {
             client.take_in(&mut self.scratch);
         }
@@ -253,6 +257,7 @@ impl RespDoor {
         let input = std::mem::take(&mut client.input);
         let none = Parser::new(RequestLimits::default(), false);
         let mut parser = std::mem::replace(&mut client.parser, none);
+        parser.set_stranger(client.session.is_stranger());
         let mut at = client.start;
         let mut more = false;
         for turn in 0..=REQUESTS {
@@ -365,6 +370,22 @@ impl RespDoor {
         for (id, verdict) in all {
             self.with_client(id, |door, client| door.verdict(client, verdict));
         }
+    }
+
+    /// Ends clients of users who are no more, or who came in while everybody might.
+    fn look_at_users(&mut self) {
+        let edition = self.house.users.edition();
+        if std::mem::replace(&mut self.house.edition, edition) == edition {
+            return;
+        }
+        let users = &self.house.users;
+        let stays = |client: &&Connection| match &client.session.user {
+            Some(user) => users.knows(user),
+            None => !client.session.open || users.is_open(),
+        };
+        let gone = self.others().filter(|client| !stays(client)).map(|client| client.id);
+        let gone: Vec<u64> = gone.collect();
+        gone.into_iter().for_each(|id| self.cut_off(id));
     }
 
     /// Lets a password be checked elsewhere.
@@ -493,6 +514,7 @@ impl Resident for RespDoor {
             self.accept();
         }
         self.take_verdicts();
+        self.look_at_users();
         while let Some(place) = self.serving.pop_first() {
             self.serve(place, floor);
         }

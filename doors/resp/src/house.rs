@@ -14,6 +14,8 @@ use crate::script::Scripts;
 /// See the module.
 pub(crate) struct House {
     pub users: Arc<Users>,
+    /// Which users the clients were last compared with.
+    pub edition: u64,
     pub runtime: tokio::runtime::Handle,
     pub limits: RespLimits,
     pub pubsub: Pubsub,
@@ -51,6 +53,7 @@ impl House {
         let began = Instant::now();
         let scripts = Some(Scripts::new(limits.scripts));
         Self {
+            edition: users.edition(),
             users,
             runtime,
             limits,

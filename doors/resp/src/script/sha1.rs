@@ -1,53 +1,11 @@
-//! SHA-1, by which clients name scripts. Nothing here depends on it being hard to forge; the rules
-//! are those of FIPS 180-4.
+//! SHA-1, by which clients name scripts. Nothing here depends on it being hard to forge.
+
+use aws_lc_rs::digest::{self, SHA1_FOR_LEGACY_USE_ONLY};
 
 /// The SHA-1 of `bytes`.
 pub(super) fn digest(bytes: &[u8]) -> [u8; 20] {
-    let mut state = [0x6745_2301, 0xefcd_ab89, 0x98ba_dcfe, 0x1032_5476, 0xc3d2_e1f0];
-    let mut blocks = bytes.chunks_exact(64);
-    for block in &mut blocks {
-        absorb(&mut state, block);
-    }
-    let rest = blocks.remainder();
-    let mut last = [0u8; 128];
-    last[..rest.len()].copy_from_slice(rest);
-    last[rest.len()] = 0x80;
-    let end = if rest.len() < 56 { 64 } else { 128 };
-    last[end - 8..end].copy_from_slice(&(bytes.len() as u64 * 8).to_be_bytes());
-    for block in last[..end].chunks_exact(64) {
-        absorb(&mut state, block);
-    }
-    let mut out = [0; 20];
-    for (four, word) in out.chunks_exact_mut(4).zip(state) {
-        four.copy_from_slice(&word.to_be_bytes());
-    }
-    out
-}
-
-fn absorb(state: &mut [u32; 5], block: &[u8]) {
-    let mut words = [0u32; 80];
-    for (word, four) in words.iter_mut().zip(block.chunks_exact(4)) {
-        *word = u32::from_be_bytes([four[0], four[1], four[2], four[3]]);
-    }
-    for i in 16..80 {
-        let mixed = words[i - 3] ^ words[i - 8] ^ words[i - 14] ^ words[i - 16];
-        words[i] = mixed.rotate_left(1);
-    }
-    let [mut a, mut b, mut c, mut d, mut e] = *state;
-    for (i, word) in words.iter().enumerate() {
-        let (f, k) = match i / 20 {
-            0 => ((b & c) | (!b & d), 0x5a82_7999),
-            1 => (b ^ c ^ d, 0x6ed9_eba1),
-            2 => ((b & c) | (b & d) | (c & d), 0x8f1b_bcdc),
-            _ => (b ^ c ^ d, 0xca62_c1d6u32),
-        };
-        let next =
-            a.rotate_left(5).wrapping_add(f).wrapping_add(e).wrapping_add(k).wrapping_add(*word);
-        (e, d, c, b, a) = (d, c, b.rotate_left(30), a, next);
-    }
-    for (sum, part) in state.iter_mut().zip([a, b, c, d, e]) {
-        *sum = sum.wrapping_add(part);
-    }
+    let digest = digest::digest(&SHA1_FOR_LEGACY_USE_ONLY, bytes);
+    digest.as_ref().try_into().expect("SHA-1 has twenty bytes")
 }
 
 /// Twenty bytes as forty small hexadecimal digits.
