@@ -3,7 +3,7 @@
 //!
 //! Nothing here touches a socket. [`Parser`] is handed the bytes that have come so far and says
 //! which of them are a request; it looks at no byte twice, copies none of an array request and
-//! keeps no more memory than the client has sent. [`write`] appends a reply to a buffer.
+//! keeps no more memory than the client has sent. [`write()`] appends a reply to a buffer.
 
 mod double;
 mod inline;
