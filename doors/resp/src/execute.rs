@@ -131,7 +131,13 @@ impl RespDoor {
         let after = floor.keys(&mut |keys: &mut Keys<'_, '_>| {
             let mut scene = Scene::new(keys, seed);
             (scene.db, scene.resp3) = (client.session.db, client.session.resp3);
-            let mut stage = Stage { scene, door, session: &client.session, published: Vec::new() };
+            let mut stage = Stage {
+                scene,
+                door,
+                session: &client.session,
+                published: Vec::new(),
+                stopped: false,
+            };
             result = Some(with(&mut stage));
             aftermath.published.append(&mut stage.published);
             aftermath.pushed.append(&mut stage.scene.pushed);
@@ -272,6 +278,8 @@ pub(crate) struct Stage<'d, 'k, 'a> {
     pub door: &'d mut RespDoor,
     pub session: &'d Session,
     pub published: Vec<Published>,
+    /// A script was stopped: nothing of the decision stays.
+    pub stopped: bool,
 }
 
 impl Stage<'_, '_, '_> {
@@ -331,6 +339,8 @@ impl Stage<'_, '_, '_> {
         if stopped {
             self.scene.keys.abandon();
             self.published.clear();
+            self.scene.pushed.clear();
+            self.stopped = true;
             self.door.house.figures.scripts_stopped += 1;
         }
         reply

@@ -97,7 +97,11 @@ impl RespDoor {
                 return Reply::NilArray;
             }
             stage.scene.in_multi = true;
-            Reply::Array(carry_out(stage, &mut talk, &queue))
+            let replies = carry_out(stage, &mut talk, &queue);
+            match stage.stopped {
+                true => Reply::error("EXECABORT a script was stopped; nothing was changed"),
+                false => Reply::Array(replies),
+            }
         });
         let Some((reply, after)) = decided else { return };
         talk.settle(client);
@@ -109,6 +113,9 @@ impl RespDoor {
 fn carry_out(stage: &mut Stage<'_, '_, '_>, talk: &mut Talk, queue: &Queue) -> Vec<Reply> {
     let mut replies = Vec::with_capacity(queue.requests.len());
     for (entry, request) in &queue.requests {
+        if stage.stopped {
+            break;
+        }
         let args: Vec<&[u8]> = request.iter().map(Vec::as_slice).collect();
         let about_keys = matches!(entry.id, Command::Dbsize | Command::Flushall | Command::Flushdb);
         let publishes = matches!(entry.id, Command::Publish | Command::Spublish);

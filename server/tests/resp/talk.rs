@@ -174,8 +174,17 @@ fn a_script_ends_with_its_time() {
     let script = "redis.call('set', 'trace', 1) while true do pcall(redis.call, 'ping') end";
     endless.ask(&["EVAL", script, "0"]).error();
     assert_eq!(endless.line("EXISTS trace"), Said::Int(0));
+    // A transaction is one decision: what it changed beside the script is gone with it.
+    endless.line("MULTI");
+    endless.line("SET beside 1");
+    endless.ask(&["EVAL", script, "0"]);
+    endless.line("SET behind 1");
+    let said = endless.line("EXEC");
+    let why = said.error();
+    assert!(why.starts_with("EXECABORT"), "{why}");
+    assert_eq!(endless.line("EXISTS beside behind trace"), Said::Int(0));
     one.restart();
-    assert_eq!(one.raw().line("EXISTS trace"), Said::Int(0));
+    assert_eq!(one.raw().line("EXISTS beside behind trace"), Said::Int(0));
 }
 
 #[test]
