@@ -90,6 +90,10 @@ settings! {
     http_tls_cert: Option<PathBuf> = "http.tls_cert", "";
     /// The private key of the certificate, PEM.
     http_tls_key: Option<PathBuf> = "http.tls_key", "";
+    /// Host names under which the HTTP door is reached besides `localhost` and addresses, with
+    /// commas between. Only asked while there are no users: then the name is all that keeps
+    /// foreign web pages out.
+    http_hosts: Names = "http.hosts", "";
     /// Where the RESP door listens, for programs that lock with Redis. Port 0 takes a free one;
     /// `off` leaves it closed.
     resp_listen: Doorway = "resp.listen", "127.0.0.1:7379";
@@ -98,10 +102,6 @@ settings! {
     /// How long a script of a RESP client may run. The shard does nothing else meanwhile; a script
     /// that is stopped leaves no trace.
     resp_script_time: std::time::Duration = "resp.script_time", "1s";
-    /// Host names under which the HTTP door is reached besides `localhost` and addresses, with
-    /// commas between. Only asked while there are no users: then the name is all that keeps
-    /// foreign web pages out.
-    http_hosts: Names = "http.hosts", "";
     /// Listen beyond this machine although there are no users: whoever reaches the port may do
     /// everything.
     insecure_listen: bool = "insecure_listen", "false";
