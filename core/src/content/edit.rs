@@ -83,7 +83,11 @@ impl Edit {
             8 => {
                 let member = bytes(from)?;
                 let score = from.take(8, "score")?.try_into().expect("eight bytes");
-                Self::Score(member, f64::from_bits(u64::from_le_bytes(score)))
+                let score = f64::from_bits(u64::from_le_bytes(score));
+                if score.is_nan() {
+                    return Err(DecodeError { what: "score", offset: 0 });
+                }
+                Self::Score(member, score)
             }
             9 => Self::Unscore(bytes(from)?),
             _ => return Err(DecodeError { what: "edit tag", offset: 0 }),
