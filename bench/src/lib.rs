@@ -11,5 +11,6 @@ pub mod machine;
 pub mod many;
 pub mod product;
 pub mod resp;
+pub mod servers;
 pub mod speed;
 pub mod waiting;

@@ -4,9 +4,7 @@
 //! process. Each task has a handle of its own, which over HTTP is a connection of its own. The
 //! server is pinned to one processor and this program to the other, as in the other benchmarks.
 
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
@@ -14,6 +12,7 @@ use leasehold::{Leasehold, QueueConfig};
 
 use crate::figures::Figures;
 use crate::machine;
+use crate::servers::Server;
 
 /// How many tasks at one time.
 const TASKS: [usize; 3] = [1, 16, 128];
@@ -44,7 +43,10 @@ const WORKS: [(Work, &str, usize); 4] = [
 
 /// Measures everything, `time` each.
 pub fn run(server: &Path, directory: &Path, figures: &mut Figures, time: Duration) {
-    let (server, url) = Server::start(server, directory);
+    let directory_of_server = directory.join("server");
+    let (server, ready) =
+        Server::leasehold(server, &directory_of_server, &["--resp-listen", "off"]);
+    let url = ready["http"].as_str().expect("it says where").to_owned();
     machine::pin(&[1]);
     // One thread: a second one would compete with the server for its processor.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -141,34 +143,6 @@ async fn one(at: Leasehold, work: Work, task: usize, time: Duration) -> Histogra
         times.saturating_record(start.elapsed().as_nanos() as u64);
     }
     times
-}
-
-/// A server process that is ended when it is dropped.
-struct Server(Child);
-
-impl Server {
-    /// Starts it on a port of its own choice; gives its URL, which it tells when it is ready.
-    /// Trying to connect until it works is no way to wait: a connection to a free port of this
-    /// machine may meet itself, and then holds the port.
-    fn start(program: &Path, directory: &Path) -> (Self, String) {
-        let mut call = Command::new("taskset");
-        call.args(["-c", "0"]).arg(program).arg("serve").arg("--data-dir");
-        call.arg(directory.join("server")).args(["--http-listen", "127.0.0.1:0", "--json"]);
-        call.args(["--resp-listen", "off", "--log-level", "error"]).stdout(Stdio::piped());
-        let mut server = Self(call.spawn().expect("the server starts; taskset is of util-linux"));
-        let stdout = server.0.stdout.take().expect("it is piped");
-        let mut line = String::new();
-        BufReader::new(stdout).read_line(&mut line).expect("it says when it is ready");
-        let ready: serde_json::Value = serde_json::from_str(&line).expect("it says so in JSON");
-        (server, ready["http"].as_str().expect("it says where").to_owned())
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.0.kill().ok();
-        self.0.wait().ok();
-    }
 }
 
 /// Where `cargo build --release` puts the server, seen from this program.

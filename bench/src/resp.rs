@@ -11,8 +11,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::sync::Mutex;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
@@ -20,6 +19,7 @@ use mio::{Events, Interest, Poll, Token};
 
 use crate::figures::Figures;
 use crate::machine;
+use crate::servers::{Server, on_the_first_processor};
 
 const CONNECTIONS: [usize; 3] = [1, 16, 64];
 /// Clients that want one lock.
@@ -30,40 +30,10 @@ const ROUNDS: usize = 3;
 const UNLOCK: &str = "if redis.call('get',KEYS[1]) == ARGV[1] then \
                       return redis.call('del',KEYS[1]) else return 0 end";
 
-/// A server process that is ended when it is dropped.
-struct Server {
-    child: Child,
+/// A server and where it listens.
+struct Peer {
+    server: Server,
     address: SocketAddr,
-}
-
-/// Servers that run: a benchmark that panics aborts, and would leave them.
-static RUNNING: Mutex<Vec<u32>> = Mutex::new(Vec::new());
-
-/// Ends the servers when the benchmark panics.
-fn end_with_me() {
-    let before = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |info| {
-        for id in RUNNING.lock().map(|running| running.clone()).unwrap_or_default() {
-            if let Some(id) = rustix::process::Pid::from_raw(id.cast_signed()) {
-                rustix::process::kill_process(id, rustix::process::Signal::KILL).ok();
-            }
-        }
-        before(info);
-    }));
-}
-
-impl Server {
-    fn new(child: Child, address: SocketAddr) -> Self {
-        RUNNING.lock().expect("nobody panics while holding it").push(child.id());
-        Self { child, address }
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.child.kill().ok();
-        self.child.wait().ok();
-    }
 }
 
 /// How safe an answered write is; what each server calls it.
@@ -89,7 +59,6 @@ const LEVELS: [Level; 3] = [
 
 /// Measures everything, `time` each.
 pub fn run(program: &Path, directory: &Path, figures: &mut Figures, time: Duration) {
-    end_with_me();
     machine::pin(&[1]);
     for level in &LEVELS {
         let redis = redis(&directory.join(format!("redis-{}", level.ours)), level);
@@ -108,7 +77,7 @@ pub fn run(program: &Path, directory: &Path, figures: &mut Figures, time: Durati
 fn compare(
     figures: &mut Figures,
     level: &Level,
-    both: [(&Server, &str); 2],
+    both: [(&Peer, &str); 2],
     connections: usize,
     pipeline: usize,
     time: Duration,
@@ -116,14 +85,14 @@ fn compare(
     let mut rates = [Vec::new(), Vec::new()];
     let mut costs = [Vec::new(), Vec::new()];
     for _ in 0..ROUNDS {
-        for (place, (server, _)) in both.iter().enumerate() {
-            let before = cpu(server);
-            let mut crowd = Crowd::connect(server.address, connections);
+        for (place, (peer, _)) in both.iter().enumerate() {
+            let before = cpu(peer);
+            let mut crowd = Crowd::connect(peer.address, connections);
             let sha = crowd.load();
             let began = Instant::now();
             let pairs = crowd.pairs(&sha, pipeline, time);
             rates[place].push(pairs as f64 / began.elapsed().as_secs_f64());
-            costs[place].push((cpu(server) - before).as_secs_f64() * 1e6 / pairs.max(1) as f64);
+            costs[place].push((cpu(peer) - before).as_secs_f64() * 1e6 / pairs.max(1) as f64);
         }
     }
     let how = if pipeline > 1 { ", pipelined" } else { "" };
@@ -137,15 +106,15 @@ fn compare(
     figures.plain(format!("{title}: CPU, Leasehold ÷ Redis"), "×", ratio(&costs));
 }
 
-fn handoffs(figures: &mut Figures, level: &Level, redis: &Server, ours: &Server, time: Duration) {
+fn handoffs(figures: &mut Figures, level: &Level, redis: &Peer, ours: &Peer, time: Duration) {
     let mut pings = Vec::new();
     let mut ways = [Vec::new(), Vec::new(), Vec::new()];
     let mut shares = [Vec::new(), Vec::new(), Vec::new()];
     for round in 0..ROUNDS {
         pings.push(Crowd::connect(redis.address, 1).ping_pong(time));
         let runs = [(redis, Way::List), (redis, Way::Poll), (ours, Way::Lease)];
-        for (place, (server, way)) in runs.into_iter().enumerate() {
-            let counts = Crowd::connect(server.address, CROWD).handoffs(way, round, time);
+        for (place, (peer, way)) in runs.into_iter().enumerate() {
+            let counts = Crowd::connect(peer.address, CROWD).handoffs(way, round, time);
             let all: u64 = counts.iter().sum();
             ways[place].push(all as f64 / time.as_secs_f64());
             let (most, least) = (counts.iter().max(), counts.iter().min());
@@ -437,9 +406,9 @@ fn request(args: &[&[u8]]) -> Vec<u8> {
 }
 
 /// CPU time of a server so far.
-fn cpu(server: &Server) -> Duration {
+fn cpu(peer: &Peer) -> Duration {
     // The process is `taskset`, which became the server.
-    let stat = std::fs::read_to_string(format!("/proc/{}/stat", server.child.id()));
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", peer.server.id()));
     let stat = stat.expect("the server runs");
     let after = stat.rsplit(')').next().expect("the name ends");
     let fields: Vec<&str> = after.split_whitespace().collect();
@@ -448,33 +417,27 @@ fn cpu(server: &Server) -> Duration {
     Duration::from_millis((ticks(11) + ticks(12)) * 10)
 }
 
-fn redis(directory: &Path, level: &Level) -> Server {
+fn redis(directory: &Path, level: &Level) -> Peer {
     std::fs::create_dir_all(directory).expect("a directory");
     let port = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = port.local_addr().expect("it is bound");
     drop(port);
-    let mut call = Command::new("taskset");
-    call.args(["-c", "0", "redis-server", "--bind", "127.0.0.1", "--save", "", "--port"]);
-    call.arg(address.port().to_string()).arg("--dir").arg(directory).args(level.redis);
-    let mut child = call.stdout(Stdio::piped()).spawn().expect("taskset and redis-server");
+    let mut call = on_the_first_processor(Path::new("redis-server"));
+    call.args(["--bind", "127.0.0.1", "--save", "", "--port"]).arg(address.port().to_string());
+    call.arg("--dir").arg(directory).args(level.redis).stdout(Stdio::piped());
+    let mut child = call.spawn().expect("taskset and redis-server");
     let stdout = child.stdout.take().expect("it is piped");
+    let server = Server::new(child);
     let mut lines = BufReader::new(stdout).lines();
     let ready = lines.any(|line| line.is_ok_and(|line| line.contains("eady to accept")));
     assert!(ready, "redis-server starts");
     // It goes on writing; nobody reads a closed pipe, and it does not mind.
-    Server::new(child, address)
+    Peer { server, address }
 }
 
-fn ours(program: &Path, directory: &Path, level: &Level) -> Server {
-    let mut call = Command::new("taskset");
-    call.args(["-c", "0"]).arg(program).arg("serve").arg("--data-dir").arg(directory);
-    call.args(["--http-listen", "127.0.0.1:0", "--resp-listen", "127.0.0.1:0", "--json"]);
-    call.args(["--log-level", "error", "--durability", level.ours]).stdout(Stdio::piped());
-    let mut child = call.spawn().expect("the server starts; taskset is of util-linux");
-    let stdout = child.stdout.take().expect("it is piped");
-    let mut line = String::new();
-    BufReader::new(stdout).read_line(&mut line).expect("it says when it is ready");
-    let ready: serde_json::Value = serde_json::from_str(&line).expect("it says so in JSON");
+fn ours(program: &Path, directory: &Path, level: &Level) -> Peer {
+    let more = ["--resp-listen", "127.0.0.1:0", "--durability", level.ours];
+    let (server, ready) = Server::leasehold(program, directory, &more);
     let address = ready["resp"].as_str().expect("it says where").parse().expect("an address");
-    Server::new(child, address)
+    Peer { server, address }
 }

@@ -389,31 +389,19 @@ impl Keys<'_, '_> {
             return &mut self.staged[place];
         }
         let slot = self.step.d.register_at(key);
-        let live = self.step.live_register(key).map(|slot| &self.step.d.registers[slot]);
-        let staged = match live {
-            Some(register) => Staged {
-                key: register.key.clone(),
-                slot,
-                content: Some(register.content.clone()),
-                fresh: false,
-                edits: Vec::new(),
-                bytes: register.bytes,
-                expires: register.expires,
-                claim: Claim::AsBefore,
-                changed: false,
-            },
-            None => Staged {
-                key: slot
-                    .map_or_else(|| key.into(), |slot| self.step.d.registers[slot].key.clone()),
-                slot,
-                content: None,
-                fresh: true,
-                edits: Vec::new(),
-                bytes: 0,
-                expires: 0,
-                claim: Claim::AsBefore,
-                changed: false,
-            },
+        let known = slot.map(|slot| &self.step.d.registers[slot]);
+        // One that has expired leaves nothing but its place.
+        let live = known.filter(|key| key.expires == 0 || key.expires > self.step.now);
+        let staged = Staged {
+            key: known.map_or_else(|| key.into(), |known| known.key.clone()),
+            slot,
+            content: live.map(|live| live.content.clone()),
+            fresh: live.is_none(),
+            edits: Vec::new(),
+            bytes: live.map_or(0, |live| live.bytes),
+            expires: live.map_or(0, |live| live.expires),
+            claim: Claim::AsBefore,
+            changed: false,
         };
         if self.staged.len() == FEW {
             let all = self.staged.iter().enumerate();

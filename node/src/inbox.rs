@@ -109,7 +109,7 @@ impl Inbox {
         for command in commands {
             while state.commands.len() >= self.commands_max || state.bytes >= self.bytes_max {
                 if std::mem::take(&mut state.sleeping) {
-                    self.ring(&state);
+                    self.ring(state.bell.as_ref());
                 }
                 state.senders_waiting += 1;
                 state = self.space.wait(state).expect("nobody panics while holding the inbox");
@@ -162,15 +162,7 @@ impl Inbox {
             };
             state.sleeping = false;
         }
-        std::mem::swap(&mut state.commands, out);
-        state.bytes = 0;
-        let open = !state.closing || !out.is_empty();
-        let wake = state.senders_waiting > 0;
-        drop(state);
-        if wake {
-            self.space.notify_all();
-        }
-        open
+        self.empty(state, out)
     }
 
     /// Lets the thread finish what is there and end.
@@ -201,35 +193,35 @@ impl Inbox {
     /// its resident's, says so to those who send.
     pub fn take(&self, out: &mut Vec<Command>, may_sleep: bool) -> Taken {
         let mut state = self.lock();
+        state.sleeping = may_sleep && state.commands.is_empty() && !state.closing;
+        let sleeps = state.sleeping;
+        Taken { open: self.empty(state, out), sleeps }
+    }
+
+    /// Hands all commands over and lets senders go on. False when it is closing and was empty.
+    fn empty(&self, mut state: MutexGuard<'_, State>, out: &mut Vec<Command>) -> bool {
         std::mem::swap(&mut state.commands, out);
         state.bytes = 0;
-        state.sleeping = may_sleep && out.is_empty() && !state.closing;
-        let taken = Taken { open: !state.closing || !out.is_empty(), sleeps: state.sleeping };
+        let open = !state.closing || !out.is_empty();
         let wake = state.senders_waiting > 0;
         drop(state);
         if wake {
             self.space.notify_all();
         }
-        taken
+        open
     }
 
+    /// Wakes the thread if it sleeps.
     fn wake(&self, mut state: MutexGuard<'_, State>) {
         if std::mem::take(&mut state.sleeping) {
-            match state.bell.clone() {
-                None => {
-                    drop(state);
-                    self.work.notify_one();
-                }
-                Some(bell) => {
-                    drop(state);
-                    bell();
-                }
-            }
+            let bell = state.bell.clone();
+            drop(state);
+            self.ring(bell.as_ref());
         }
     }
 
-    fn ring(&self, state: &State) {
-        match &state.bell {
+    fn ring(&self, bell: Option<&Bell>) {
+        match bell {
             None => self.work.notify_one(),
             Some(bell) => bell(),
         }

@@ -9,7 +9,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use leasehold_core::{Command, Keys, Limits, Ticket};
+use leasehold_core::{Command, Keys, Ticket};
 use leasehold_env::Disk;
 
 use crate::client::Notice;
@@ -58,9 +58,6 @@ pub trait Floor {
     /// Whether the disk has room for new things.
     fn has_room(&mut self) -> bool;
 
-    /// The bounds that the shard runs with.
-    fn limits(&self) -> &Limits;
-
     /// How many keys there are, and how many locks are held.
     fn counts(&self) -> (usize, usize);
 }
@@ -82,10 +79,6 @@ impl<D: Disk> Floor for Shard<D> {
 
     fn has_room(&mut self) -> bool {
         self.has_room_for_keys()
-    }
-
-    fn limits(&self) -> &Limits {
-        &self.options.limits
     }
 
     fn counts(&self) -> (usize, usize) {

@@ -266,37 +266,33 @@ impl<D: Disk> Shard<D> {
         // Who holds may go on holding, and who would empty a queue must be able to begin.
         let goes_on = matches!(op, Op::Renew { .. } | Op::Consume(_));
         let least = if goes_on { Fullness::Critical } else { Fullness::Tight };
-        let needed = self.reserve() + bytes;
-        if self.journal.headroom() < needed + SLACK_BYTES {
-            self.full = self.make_room(needed);
-        } else {
-            self.full = Fullness::Roomy;
-        }
-        if self.full >= least {
-            self.counters.disk_full += 1;
-            return Err(Refusal::DiskFull);
-        }
-        Ok(())
+        if self.has_room(bytes, least) { Ok(()) } else { Err(Refusal::DiskFull) }
     }
 
-    /// Runs a procedure over keys; gives the sequence that its answer waits for.
+    /// Whether there is room for so many bytes and for settling everything, made if need be. None
+    /// from this fullness on; that is counted.
+    fn has_room(&mut self, bytes: u64, least: Fullness) -> bool {
+        let needed = self.reserve() + bytes;
+        let roomy = self.journal.headroom() >= needed + SLACK_BYTES;
+        self.full = if roomy { Fullness::Roomy } else { self.make_room(needed) };
+        let room = self.full < least;
+        self.counters.disk_full += u64::from(!room);
+        room
+    }
+
+    /// Runs a procedure over keys; gives the sequence that its answer waits for. It is never 0: at
+    /// every durability the answer waits at least for the end of the turn, which writes.
     pub(crate) fn decide_keys(&mut self, procedure: &mut dyn FnMut(&mut Keys<'_, '_>)) -> u64 {
         if self.stopped.is_some() {
             return u64::MAX;
         }
         self.with_log(|core, log, now, out| core.keys(now, log, out, |keys| procedure(keys)));
-        self.tally.must_sync
+        self.tally.must_sync.max(1)
     }
 
     /// Whether the disk has room for what one decision over keys may write at most.
     pub(crate) fn has_room_for_keys(&mut self) -> bool {
-        let needed = self.reserve() + self.options.limits.decision_bytes as u64;
-        if self.journal.headroom() >= needed + SLACK_BYTES {
-            return true;
-        }
-        let roomy = self.make_room(needed) == Fullness::Roomy;
-        self.counters.disk_full += u64::from(!roomy);
-        roomy
+        self.has_room(self.options.limits.decision_bytes as u64, Fullness::Tight)
     }
 
     fn make_room(&mut self, needed: u64) -> Fullness {

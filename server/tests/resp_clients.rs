@@ -59,6 +59,13 @@ impl Door {
         self.process = process;
     }
 
+    /// Does something while the server stands still.
+    pub fn paused(&self, with: impl FnOnce()) {
+        self.process.signal(Signal::STOP);
+        with();
+        self.process.signal(Signal::CONT);
+    }
+
     /// The memory that the server holds now, bytes.
     pub fn memory(&self) -> u64 {
         let path = format!("/proc/{}/status", self.process.id());

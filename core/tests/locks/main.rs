@@ -1,6 +1,9 @@
 //! Locks, sessions and registers through `Core`, as transcripts: who asks what when, and what comes
 //! back. Every test ends by replaying its journal into an empty state; both must be the same.
 
+#[path = "../support/mod.rs"]
+mod support;
+
 mod holds;
 mod limits;
 mod lines;
@@ -12,31 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use leasehold_core::limits::{DAY, MS, SECOND};
 use leasehold_core::*;
 
-/// A journal in memory.
-#[derive(Default)]
-struct Memory {
-    now: Time,
-    end: Position,
-    records: Vec<(Stamp, Vec<u8>)>,
-}
-
-impl Log for Memory {
-    fn group(&mut self, _bytes_max: usize) {}
-
-    fn append(&mut self, event: &Event<'_>) -> Stamp {
-        let mut bytes = Vec::new();
-        event.encode(&mut bytes);
-        let stamp = Stamp {
-            sequence: self.records.len() as u64 + 1,
-            at: self.now,
-            position: self.end,
-            size: bytes.len() as u32,
-        };
-        self.end += bytes.len() as u64;
-        self.records.push((stamp, bytes));
-        stamp
-    }
-}
+use support::{Answer, Memory, WALL};
 
 /// One shard with its journal, and all that it said.
 struct Shard {
@@ -46,8 +25,6 @@ struct Shard {
     answers: BTreeMap<u64, Result<Outcome, Refusal>>,
     notices: Vec<EffectKind>,
 }
-
-type Answer = Result<Outcome, Refusal>;
 
 impl Shard {
     fn new() -> Self {
@@ -68,7 +45,7 @@ impl Shard {
 
     fn boot(&mut self) {
         let mut out = Vec::new();
-        self.core.boot(self.log.now, 1_000_000 * SECOND, &mut self.log, &mut out);
+        self.core.boot(self.log.now, WALL, &mut self.log, &mut out);
         self.take(out);
     }
 

@@ -63,22 +63,13 @@ pub struct Connection {
     pub skip: u32,
 }
 
-/// What reading gave.
-#[derive(Debug, PartialEq, Eq)]
-enum Came {
-    /// Something, perhaps nothing.
-    Bytes,
-    /// The client is gone.
-    End,
-}
-
 impl Connection {
     /// A client that has just come.
     pub fn new(id: u64, socket: TcpStream, session: Session, limits: RequestLimits) -> Self {
         let name = |address: io::Result<std::net::SocketAddr>| {
             address.map_or_else(|_| "?:0".to_owned(), |address| address.to_string())
         };
-        let stranger = session.user.is_none() && !session.open;
+        let stranger = session.is_stranger();
         let now = Instant::now();
         Self {
             id,
@@ -109,32 +100,27 @@ impl Connection {
         &mut self.socket
     }
 
-    /// Reads what has come, one helping. A helping that is not full was the last, unless the end
-    /// comes after it: the poll tells when there is more.
-    fn read(&mut self, scratch: &mut [u8]) -> Came {
+    /// Reads what has come, one helping, and notes the end. A helping that is not full was the
+    /// last, unless the end comes after it: the poll tells when there is more.
+    pub fn take_in(&mut self, scratch: &mut [u8]) {
         loop {
-            return match self.socket.read(scratch) {
-                Ok(0) => Came::End,
-                Ok(n) => {
+            match self.socket.read(scratch) {
+                Ok(n) if n > 0 => {
                     self.input.extend_from_slice(&scratch[..n]);
                     self.readable = n == scratch.len() || self.ending;
-                    Came::Bytes
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    self.readable = false;
-                    Came::Bytes
-                }
-                Err(_) => Came::End,
-            };
+                Err(error) if error.kind() == ErrorKind::WouldBlock => self.readable = false,
+                Ok(_) | Err(_) => (self.over, self.readable) = (true, false),
+            }
+            return;
         }
     }
 
-    /// Reads one helping; notes the end.
-    pub fn take_in(&mut self, scratch: &mut [u8]) {
-        if self.read(scratch) == Came::End {
-            self.over = true;
-            self.readable = false;
+    /// Puts it into the list of those with output, once.
+    pub fn list(&mut self, place: usize, dirty: &mut Vec<usize>) {
+        if !std::mem::replace(&mut self.listed, true) {
+            dirty.push(place);
         }
     }
 
@@ -152,10 +138,7 @@ impl Connection {
         self.start += used;
         if self.start == self.input.len() {
             self.start = 0;
-            match self.input.capacity() > KEPT_BYTES {
-                true => self.input = Vec::new(),
-                false => self.input.clear(),
-            }
+            reset(&mut self.input);
         } else if self.start > READ_BYTES {
             self.input.drain(..self.start);
             self.start = 0;
@@ -217,15 +200,20 @@ impl Connection {
         if self.left == self.output.len() {
             self.left = 0;
             self.marks.clear();
-            match self.output.capacity() > KEPT_BYTES {
-                true => self.output = Vec::new(),
-                false => self.output.clear(),
-            }
+            reset(&mut self.output);
         } else if self.left > UNREAD_BYTES {
             self.output.drain(..self.left);
             self.marks.iter_mut().for_each(|mark| mark.0 -= self.left);
             self.left = 0;
         }
         Ok(())
+    }
+}
+
+/// Empties a buffer, and gives its room back when it has grown.
+fn reset(buffer: &mut Vec<u8>) {
+    match buffer.capacity() > KEPT_BYTES {
+        true => *buffer = Vec::new(),
+        false => buffer.clear(),
     }
 }

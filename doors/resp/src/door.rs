@@ -21,6 +21,7 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use crate::Reply;
 use crate::codec::{Arguments, Parsed, Parser, RequestLimits};
 use crate::connection::{Connection, READ_BYTES, UNREAD_BYTES};
+use crate::execute::arguments;
 use crate::house::House;
 use crate::session::{Session, Waits};
 use crate::waiting::Blocked;
@@ -238,9 +239,8 @@ impl RespDoor {
     }
 
     fn put_back(&mut self, place: usize, mut client: Box<Connection>) {
-        if client.unread() > 0 && !client.listed {
-            client.listed = true;
-            self.dirty.push(place);
+        if client.unread() > 0 {
+            client.list(place, &mut self.dirty);
         }
         self.clients[place] = Some(client);
     }
@@ -248,8 +248,7 @@ impl RespDoor {
     /// Carries out whole requests of a client; true when more may be there.
     fn carry_out(&mut self, client: &mut Connection, floor: &mut dyn Floor) -> bool {
         if let Some(again) = client.session.again.take() {
-            let args: Vec<&[u8]> = again.iter().map(Vec::as_slice).collect();
-            self.request(client, &args, floor);
+            self.request(client, &arguments(&again), floor);
         }
         if client.start == client.input.len() {
             return false;
@@ -287,7 +286,6 @@ impl RespDoor {
                 }
             }
         }
-        parser.set_stranger(client.session.is_stranger());
         client.parser = parser;
         client.input = input;
         let used = at - client.start;
@@ -345,9 +343,7 @@ impl RespDoor {
     fn part(&mut self, place: usize, mut client: Box<Connection>, floor: &mut dyn Floor) {
         // It is closed with its socket in any case.
         self.poll.registry().deregister(client.socket()).ok();
-        for (way, name) in std::mem::take(&mut client.session.listens) {
-            self.house.pubsub.part(way, &name, client.id);
-        }
+        self.stop_listening(&mut client);
         self.blocked.forget(client.id, client.session.waits.as_ref());
         if let Some(Waits::Shard(ticket, _)) = client.session.waits.take() {
             self.house.tickets.remove(&ticket);
@@ -436,13 +432,24 @@ impl RespDoor {
                 }
             };
             self.ready.push(place);
-            if client.noticed(event) && !client.listed {
-                client.listed = true;
-                self.dirty.push(place);
+            if client.noticed(event) {
+                client.list(place, &mut self.dirty);
             }
             kill |= self.put_off(place);
         }
+        self.let_go();
         kill
+    }
+
+    /// Lets go, within the turn, what tells nothing of the state; the turn may be far from its end.
+    fn let_go(&mut self) {
+        for place in &self.dirty {
+            if let Some(Some(client)) = self.clients.get_mut(*place)
+                && client.leave(0).is_err()
+            {
+                client.closing = true;
+            }
+        }
     }
 
     /// Tells a client that a script runs; true when it wants that stopped.
@@ -454,6 +461,7 @@ impl RespDoor {
         if client.readable {
             client.take_in(&mut self.scratch);
         }
+        client.list(place, &mut self.dirty);
         busy(client)
     }
 
@@ -501,9 +509,8 @@ impl Resident for RespDoor {
                 BELL => {}
                 Token(place) => {
                     let Some(Some(client)) = self.clients.get_mut(place) else { continue };
-                    if client.noticed(event) && !client.listed {
-                        client.listed = true;
-                        self.dirty.push(place);
+                    if client.noticed(event) {
+                        client.list(place, &mut self.dirty);
                     }
                     self.serving.insert(place);
                 }
@@ -518,7 +525,7 @@ impl Resident for RespDoor {
         while let Some(place) = self.serving.pop_first() {
             self.serve(place, floor);
         }
-        self.blocked_due(floor);
+        self.blocked_due();
         self.end_doomed(floor);
     }
 
@@ -562,6 +569,7 @@ impl Resident for RespDoor {
 /// Answers a client's requests while a script runs; true when one is to stop it. What it may ask
 /// stays for later.
 fn busy(client: &mut Connection) -> bool {
+    client.parser.set_stranger(client.session.is_stranger());
     let input = std::mem::take(&mut client.input);
     let mut at = client.start;
     let mut kill = false;
@@ -584,9 +592,5 @@ fn busy(client: &mut Connection) -> bool {
     }
     client.input = input;
     client.consumed(at - client.start);
-    // It leaves at once: the turn may be far from its end.
-    if client.leave(0).is_err() {
-        client.closing = true;
-    }
     kill
 }

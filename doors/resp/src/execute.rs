@@ -58,12 +58,7 @@ impl RespDoor {
             Group::Transactions => self.transact(client, entry, args, floor),
             Group::Pubsub => self.about_listening(client, entry, args),
             Group::Leases | Group::Queues => self.ask_shard(client, entry, args, floor),
-            Group::Connection | Group::Server if !needs_keys(entry.id) => {
-                self.converse(client, entry, args, floor);
-            }
-            Group::Scripting if entry.container().is_some() => {
-                self.converse(client, entry, args, floor);
-            }
+            _ if is_talk(entry) => self.converse(client, entry, args, floor),
             _ if entry.flags.has(Flags::BLOCKING) => self.attempt(client, entry, args, floor),
             _ => self.decide(client, entry, args, floor),
         }
@@ -170,10 +165,10 @@ impl RespDoor {
         floor: &mut dyn Floor,
     ) {
         let mut aftermath = Aftermath::default();
-        let decided = self.in_decision(client, floor, &mut aftermath, |stage| {
-            commands::blocking::attempt(entry.id, &mut stage.scene, args)
-        });
-        let Some((attempt, after)) = decided else { return };
+        let Some((attempt, after)) = self.try_once(client, entry, args, floor, &mut aftermath)
+        else {
+            return;
+        };
         match attempt {
             Attempt::Done(reply) => client.say(&reply, after),
             Attempt::WouldBlock { keys, timeout, on_timeout } => {
@@ -189,6 +184,19 @@ impl RespDoor {
             }
         }
         self.follow_up(client, aftermath, after, floor);
+    }
+
+    fn try_once(
+        &mut self,
+        client: &Connection,
+        entry: &Entry,
+        args: &[&[u8]],
+        floor: &mut dyn Floor,
+        aftermath: &mut Aftermath,
+    ) -> Option<(Attempt, u64)> {
+        self.in_decision(client, floor, aftermath, |stage| {
+            commands::blocking::attempt(entry.id, &mut stage.scene, args)
+        })
     }
 
     /// Serves those who wait for keys that got elements, in order of arrival.
@@ -212,11 +220,8 @@ impl RespDoor {
             client.session.waits = Some(waits);
             return None;
         };
-        let args: Vec<&[u8]> = request.iter().map(Vec::as_slice).collect();
-        let mut aftermath = Aftermath::default();
-        let (attempt, after) = self.in_decision(client, floor, &mut aftermath, |stage| {
-            commands::blocking::attempt(entry.id, &mut stage.scene, &args)
-        })?;
+        let (args, mut aftermath) = (arguments(request), Aftermath::default());
+        let (attempt, after) = self.try_once(client, entry, &args, floor, &mut aftermath)?;
         match attempt {
             Attempt::Done(reply) => {
                 self.blocked.forget(client.id, Some(&waits));
@@ -229,7 +234,7 @@ impl RespDoor {
     }
 
     /// Answers those who have waited long enough.
-    pub(crate) fn blocked_due(&mut self, _floor: &mut dyn Floor) {
+    pub(crate) fn blocked_due(&mut self) {
         while let Some(id) = self.blocked.due(self.house.now) {
             let answered = self.with_client(id, |door, client| door.give_up(client, None));
             if answered.is_none() {
@@ -291,12 +296,6 @@ impl Stage<'_, '_, '_> {
             }
             Command::Publish => self.publish(Way::Channel, args),
             Command::Spublish => self.publish(Way::Shard, args),
-            _ if entry.flags.has(Flags::BLOCKING) => {
-                match commands::blocking::attempt(entry.id, &mut self.scene, args) {
-                    Attempt::Done(reply) => reply,
-                    Attempt::WouldBlock { on_timeout, .. } => on_timeout,
-                }
-            }
             _ if entry.is_help() => table::help(entry),
             _ => commands::run(entry.id, &mut self.scene, args),
         }
@@ -403,6 +402,11 @@ pub(crate) fn kept(args: &[&[u8]]) -> Kept {
     args.iter().map(|arg| arg.to_vec()).collect()
 }
 
+/// The arguments of a request that was kept.
+pub(crate) fn arguments(request: &Kept) -> Vec<&[u8]> {
+    request.iter().map(Vec::as_slice).collect()
+}
+
 fn refuse(client: &mut Connection, reply: Reply) {
     if let Some(queue) = &mut client.session.queue {
         queue.spoiled = true;
@@ -440,8 +444,14 @@ fn may_while_listening(command: Command) -> bool {
     listening || leaving || matches!(command, C::Ping | C::Quit | C::Reset)
 }
 
-fn needs_keys(command: Command) -> bool {
-    matches!(command, Command::Dbsize | Command::Flushall | Command::Flushdb)
+/// Whether a command is about the connection or the server and touches no key.
+pub(crate) fn is_talk(entry: &Entry) -> bool {
+    let keys = matches!(entry.id, Command::Dbsize | Command::Flushall | Command::Flushdb);
+    match entry.group {
+        Group::Connection | Group::Server => !keys,
+        Group::Scripting => entry.container().is_some(),
+        _ => false,
+    }
 }
 
 /// The error for somebody who may not do this.

@@ -9,7 +9,7 @@ use crate::Reply;
 use crate::connection::Connection;
 use crate::converse::Talk;
 use crate::door::RespDoor;
-use crate::execute::{Aftermath, Stage};
+use crate::execute::{Aftermath, Stage, arguments, is_talk};
 use crate::scene::shard_name;
 use crate::session::Queue;
 use crate::table::{Command, Entry, Group};
@@ -116,16 +116,14 @@ fn carry_out(stage: &mut Stage<'_, '_, '_>, talk: &mut Talk, queue: &Queue) -> V
         if stage.stopped {
             break;
         }
-        let args: Vec<&[u8]> = request.iter().map(Vec::as_slice).collect();
-        let about_keys = matches!(entry.id, Command::Dbsize | Command::Flushall | Command::Flushdb);
+        let args = arguments(request);
         let publishes = matches!(entry.id, Command::Publish | Command::Spublish);
         let reply = match entry.group {
-            Group::Connection | Group::Server if !about_keys => {
+            _ if is_talk(entry) => {
                 let reply = stage.door.talk(talk, entry, &args);
                 stage.scene.db = talk.db;
                 reply
             }
-            Group::Scripting if entry.container().is_some() => stage.door.talk(talk, entry, &args),
             Group::Pubsub if !publishes => {
                 Reply::error("ERR this command is not allowed in transactions")
             }

@@ -463,3 +463,20 @@ fn who_talks_while_its_script_runs_is_heard_after_it() {
     assert_eq!(one.line("RPUSH line only"), Said::Int(1));
     assert_eq!(one.line("LPOP line"), Said::text("only"));
 }
+
+#[test]
+fn who_was_answered_before_a_long_script_hears_it_at_once() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let door = Door::with(directory, &["--resp-script-time", "1h"]);
+    let (mut first, mut second) = (door.raw(), door.raw());
+    first.line("PING");
+    second.line("PING");
+    // What comes while the server stands still is served in one turn, the first client first.
+    door.paused(|| {
+        first.tell(&["PING"]);
+        second.tell(&["EVAL", "while true do end", "0"]);
+    });
+    assert_eq!(first.said(), Said::Status("PONG".into()));
+    assert_eq!(first.line("SCRIPT KILL"), Said::ok());
+    second.said().error();
+}

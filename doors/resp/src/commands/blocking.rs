@@ -29,12 +29,6 @@ pub enum Attempt {
     },
 }
 
-/// Whether a command is one of those.
-pub fn is_blocking(command: Command) -> bool {
-    use Command::{Blmove, Blmpop, Blpop, Brpop, Brpoplpush, Bzmpop, Bzpopmax, Bzpopmin};
-    matches!(command, Blmove | Blmpop | Blpop | Brpop | Brpoplpush | Bzmpop | Bzpopmax | Bzpopmin)
-}
-
 /// Tries a command that may wait. In scripts and between MULTI and EXEC it never does.
 pub fn attempt(command: Command, scene: &mut Scene, args: &[&[u8]]) -> Attempt {
     let now = scene.in_script || scene.in_multi;

@@ -8,7 +8,7 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use mlua::{Lua, MultiValue, Table, Value};
+use mlua::{Function, IntoLua, Lua, MultiValue, Table, Value};
 
 use super::Bounds;
 use super::number::{self, format_g};
@@ -126,6 +126,26 @@ fn count_at(
     Ok(count as usize)
 }
 
+/// A function that shows one setting, and first sets it when it is given a value.
+fn one<T: Copy + IntoLua + 'static>(
+    lua: &Lua,
+    settings: Setting,
+    name: &'static str,
+    field: fn(&mut Settings) -> &mut T,
+    read: impl Fn(&Lua, &MultiValue) -> mlua::Result<T> + 'static,
+) -> mlua::Result<Function> {
+    let own = Rc::clone(settings);
+    lua.create_function(move |lua, args: MultiValue| {
+        too_many(lua, &args, 1, name)?;
+        let mut settings = own.get();
+        if given(&args, 0) {
+            *field(&mut settings) = read(lua, &args)?;
+            own.set(settings);
+        }
+        Ok(*field(&mut settings))
+    })
+}
+
 fn counts(lua: &Lua, table: &Table, settings: Setting) -> mlua::Result<()> {
     type Field = fn(&mut Settings) -> &mut usize;
     let any = (1, i64::from(i32::MAX));
@@ -135,17 +155,8 @@ fn counts(lua: &Lua, table: &Table, settings: Setting) -> mlua::Result<()> {
         ("encode_number_precision", |settings| &mut settings.precision, (1, 14)),
     ];
     for (name, field, bounds) in fields {
-        let own = Rc::clone(settings);
-        let function = lua.create_function(move |lua, args: MultiValue| {
-            too_many(lua, &args, 1, name)?;
-            let mut settings = own.get();
-            if given(&args, 0) {
-                *field(&mut settings) = count_at(lua, &args, 0, name, bounds)?;
-                own.set(settings);
-            }
-            Ok(*field(&mut settings))
-        })?;
-        table.raw_set(name, function)?;
+        let read = move |lua: &Lua, args: &MultiValue| count_at(lua, args, 0, name, bounds);
+        table.raw_set(name, one(lua, settings, name, field, read)?)?;
     }
     let own = Rc::clone(settings);
     let sparse = lua.create_function(move |lua, args: MultiValue| {
@@ -189,17 +200,8 @@ fn flags(lua: &Lua, table: &Table, settings: Setting) -> mlua::Result<()> {
         ("decode_invalid_numbers", |settings| &mut settings.decode_invalid),
     ];
     for (name, field) in fields {
-        let own = Rc::clone(settings);
-        let function = lua.create_function(move |lua, args: MultiValue| {
-            too_many(lua, &args, 1, name)?;
-            let mut settings = own.get();
-            if given(&args, 0) {
-                *field(&mut settings) = flag_at(lua, &args, name)?;
-                own.set(settings);
-            }
-            Ok(*field(&mut settings))
-        })?;
-        table.raw_set(name, function)?;
+        let read = move |lua: &Lua, args: &MultiValue| flag_at(lua, args, name);
+        table.raw_set(name, one(lua, settings, name, field, read)?)?;
     }
     let own = Rc::clone(settings);
     let invalid = lua.create_function(move |lua, args: MultiValue| {

@@ -13,7 +13,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use leasehold_core::Limits;
-use leasehold_resp_door::commands::blocking;
 use leasehold_resp_door::table;
 
 use redis::{Client, Server, Value};
@@ -264,7 +263,7 @@ impl Run {
             return;
         };
         let resp3 = self.writer.below(2) == 1;
-        let waits = blocking::is_blocking(entry.id);
+        let waits = entry.flags.has(table::Flags::BLOCKING);
         let client = &mut self.redis[usize::from(resp3)];
         let theirs = match waits {
             false => client.ask(args),

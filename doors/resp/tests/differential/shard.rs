@@ -107,7 +107,7 @@ impl Shard {
         let (answer, pushed) = self.decide(|keys| {
             let mut scene = Scene::new(keys, seed);
             (scene.db, scene.resp3, scene.in_multi) = (view.db, view.resp3, view.in_multi);
-            let answer = match blocking::is_blocking(entry.id) {
+            let answer = match entry.flags.has(table::Flags::BLOCKING) {
                 true => blocking::attempt(entry.id, &mut scene, args),
                 false => Attempt::Done(commands::run(entry.id, &mut scene, args)),
             };
