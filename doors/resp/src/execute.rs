@@ -329,10 +329,10 @@ impl Stage<'_, '_, '_> {
         let Some(mut scripts) = self.door.house.scripts.take() else {
             return Reply::error("ERR a script cannot run another one");
         };
-        let (before, resp3) = (self.scene.in_script, self.scene.resp3);
+        let before = (self.scene.in_script, self.scene.resp3, self.scene.db);
         self.scene.in_script = true;
         let reply = scripts.run(&run, self);
-        (self.scene.in_script, self.scene.resp3) = (before, resp3);
+        (self.scene.in_script, self.scene.resp3, self.scene.db) = before;
         let stopped = scripts.was_stopped();
         self.door.house.scripts = Some(scripts);
         if stopped {

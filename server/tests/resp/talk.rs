@@ -480,3 +480,17 @@ fn who_was_answered_before_a_long_script_hears_it_at_once() {
     assert_eq!(first.line("SCRIPT KILL"), Said::ok());
     second.said().error();
 }
+
+#[test]
+fn a_script_that_selects_does_so_for_itself() {
+    let door = Door::open();
+    let mut one = door.raw();
+    let script = "redis.call('select', '3') return redis.call('set', KEYS[1], 'there')";
+    assert_eq!(one.line("MULTI"), Said::ok());
+    one.ask(&["EVAL", script, "1", "key"]);
+    one.line("SET key here");
+    assert_eq!(one.line("EXEC").parts(), [Said::ok(), Said::ok()]);
+    assert_eq!(one.line("GET key"), Said::text("here"));
+    one.line("SELECT 3");
+    assert_eq!(one.line("GET key"), Said::text("there"));
+}
