@@ -16,7 +16,7 @@ use futures_core::stream::BoxStream;
 pub use lock::*;
 pub use queue::*;
 
-use crate::{Guarantees, Result};
+use crate::{Checks, Guarantees, Result};
 
 /// Locks, sessions and registers of one engine.
 #[async_trait]
@@ -249,6 +249,8 @@ pub struct Engine {
     pub locks: Option<Arc<dyn LockEngine>>,
     /// Its queues.
     pub queues: Option<Arc<dyn QueueEngine>>,
+    /// Whether the system behind it is set up well, if it can tell.
+    pub checks: Option<Arc<dyn Checks>>,
 }
 
 impl std::fmt::Debug for Engine {

@@ -8,6 +8,7 @@
 //! traits in [`engine`] are the narrow waist: everything above them is written once, everything
 //! below them is an adapter.
 
+mod checks;
 mod commit;
 mod consumer;
 pub mod engine;
@@ -22,6 +23,7 @@ mod register;
 mod session;
 mod together;
 
+pub use checks::{Check, CheckVerdict, Checks};
 pub use commit::Commit;
 pub use consumer::{Consumer, ConsumerOptions, Delivery};
 pub use guard::LockGuard;
@@ -38,4 +40,4 @@ pub use engine::{
     RegisterTtl, RequestId, Target, Value, Verdict, Wait,
 };
 pub use error::{Error, ErrorKind, Result, Retry};
-pub use guarantees::{Atomicity, Ends, Fencing, Floor, Guarantees, Survives, Waiting};
+pub use guarantees::*;

@@ -1,129 +1,104 @@
-//! What the engine behind a door promises.
+//! What the engine behind a door promises: the list of `leasehold_api::every_guarantee`, in JSON.
+//!
+//! A field that is unknown is passed over, and one that is missing is the weakest of its kind: a
+//! client promises nothing that its server did not say.
 
 use leasehold_api as api;
 use serde::{Deserialize, Serialize};
 
-/// Writes an ordered promise: its names on the wire, and back.
-macro_rules! promise {
-    ($(#[$about:meta])* $name:ident { $($(#[$step_about:meta])* $step:ident,)* }) => {
-        $(#[$about])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// Writes every promise: its names on the wire, and back.
+macro_rules! promises {
+    ($(
+        $(#[doc = $about:literal])+
+        $field:ident: $name:ident {
+            $(#[doc = $least_about:literal])+ $least:ident,
+            $($(#[doc = $step_about:literal])+ $step:ident,)+
+        }
+    )*) => {
+        $(
+            $(#[doc = $about])+
+            #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+            #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+            // Some are called as lists of things are.
+            #[cfg_attr(feature = "openapi", schema(as = guarantee::$name))]
+            #[serde(rename_all = "kebab-case")]
+            pub enum $name {
+                $(#[doc = $least_about])+
+                #[default]
+                $least,
+                $($(#[doc = $step_about])+ $step,)+
+            }
+
+            impl From<api::$name> for $name {
+                fn from(promised: api::$name) -> Self {
+                    match promised {
+                        api::$name::$least => Self::$least,
+                        $(api::$name::$step => Self::$step,)+
+                    }
+                }
+            }
+
+            impl From<$name> for api::$name {
+                fn from(promised: $name) -> Self {
+                    match promised {
+                        $name::$least => Self::$least,
+                        $($name::$step => Self::$step,)+
+                    }
+                }
+            }
+        )*
+
+        /// What the engine behind the door promises.
+        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
         #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-        #[serde(rename_all = "kebab-case")]
-        pub enum $name {
-            $($(#[$step_about])* $step,)*
+        #[serde(default)]
+        pub struct Guarantees {
+            $($(#[doc = $about])+ pub $field: $name,)*
         }
 
-        impl From<api::$name> for $name {
-            fn from(promised: api::$name) -> Self {
-                match promised {
-                    $(api::$name::$step => Self::$step,)*
-                }
+        impl From<api::Guarantees> for Guarantees {
+            fn from(promised: api::Guarantees) -> Self {
+                Self { $($field: promised.$field.into(),)* }
             }
         }
 
-        impl From<$name> for api::$name {
-            fn from(promised: $name) -> Self {
-                match promised {
-                    $($name::$step => Self::$step,)*
-                }
+        impl From<Guarantees> for api::Guarantees {
+            fn from(promised: Guarantees) -> Self {
+                Self { $($field: promised.$field.into(),)* }
             }
         }
     };
 }
+api::every_guarantee!(promises);
 
-promise! {
-    /// Whether a late hand is refused.
-    Fencing {
-        /// There are no tokens.
-        None,
-        /// Tokens rise, except after a failover or a lost store.
-        Advisory,
-        /// Tokens rise strictly, over restarts too, and the engine's own writes check them.
-        Strict,
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(json: serde_json::Value) -> api::Guarantees {
+        serde_json::from_value::<Guarantees>(json).expect("it is read").into()
     }
-}
 
-promise! {
-    /// What ends the leases of a holder that died.
-    Ends {
-        /// Its session or its TTL, one of the two.
-        One,
-        /// Either, as the user chooses.
-        Both,
-    }
-}
-
-promise! {
-    /// How waiters get their turn.
-    Waiting {
-        /// They cannot wait.
-        None,
-        /// In any order.
-        Unordered,
-        /// First come, first served.
-        Fair,
-    }
-}
-
-promise! {
-    /// What a confirmed change survives.
-    Survives {
-        /// Nothing.
-        Nothing,
-        /// The death of a process.
-        Process,
-        /// Power loss.
-        Power,
-    }
-}
-
-promise! {
-    /// How much happens at once or not at all.
-    Atomicity {
-        /// One request.
-        Single,
-        /// Acks, publishes, releases, register writes and token checks together.
-        Commit,
-    }
-}
-
-/// What the engine behind the door promises.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub struct Guarantees {
-    /// Whether a late hand is refused.
-    pub fencing: Fencing,
-    /// What ends the leases of the dead.
-    pub ends: Ends,
-    /// How waiters get their turn.
-    pub waiting: Waiting,
-    /// What a confirmed change survives.
-    pub survives: Survives,
-    /// How much happens at once.
-    pub atomicity: Atomicity,
-}
-
-impl From<api::Guarantees> for Guarantees {
-    fn from(promised: api::Guarantees) -> Self {
-        Self {
-            fencing: promised.fencing.into(),
-            ends: promised.ends.into(),
-            waiting: promised.waiting.into(),
-            survives: promised.survives.into(),
-            atomicity: promised.atomicity.into(),
+    #[test]
+    fn everything_and_nothing_come_back() {
+        for promised in [api::Guarantees::EVERYTHING, api::Guarantees::NOTHING] {
+            let json = serde_json::to_value(Guarantees::from(promised)).expect("it is written");
+            assert_eq!(json.as_object().map(|fields| fields.len()), Some(promised.all().count()));
+            assert_eq!(read(json), promised);
         }
     }
-}
 
-impl From<Guarantees> for api::Guarantees {
-    fn from(promised: Guarantees) -> Self {
-        Self {
-            fencing: promised.fencing.into(),
-            ends: promised.ends.into(),
-            waiting: promised.waiting.into(),
-            survives: promised.survives.into(),
-            atomicity: promised.atomicity.into(),
-        }
+    #[test]
+    fn names_are_kebab_case() {
+        let json = serde_json::to_value(Guarantees::from(api::Guarantees::EVERYTHING));
+        let json = json.expect("it is written");
+        assert_eq!((&json["multi_lock"], &json["fencing"]), (&"atomic".into(), &"strict".into()));
+    }
+
+    #[test]
+    fn what_a_server_does_not_say_is_not_promised() {
+        let told = read(serde_json::json!({"fencing": "strict", "telepathy": "always"}));
+        let strict = api::Guarantees { fencing: api::Fencing::Strict, ..api::Guarantees::NOTHING };
+        assert_eq!(told, strict);
     }
 }

@@ -28,7 +28,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use leasehold_api::{Engine, Error, ErrorKind, Guarantees, Result};
+use leasehold_api::{Agreement, Engine, Error, ErrorKind, Guarantees, Result};
 use leasehold_wire::guarantees::Guarantees as WireGuarantees;
 
 use crate::ask::{Ask, Path};
@@ -70,6 +70,10 @@ impl Default for HttpOptions {
         }
     }
 }
+
+/// What a server on the embedded engine promises. A connection promises what its server says.
+pub const GUARANTEES: Guarantees =
+    Guarantees { agreement: Agreement::One, ..Guarantees::EVERYTHING };
 
 /// Holds that were asked for as ones that may be entered again: their release is sent once only.
 ///
@@ -133,6 +137,7 @@ impl HttpEngine {
             url: self.server.url().into(),
             locks: Some(Arc::new(self.clone())),
             queues: Some(Arc::new(self.clone())),
+            checks: None,
         }
     }
 

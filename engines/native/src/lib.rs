@@ -25,15 +25,18 @@ mod table;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use leasehold_api::{
-    Atomicity, Ends, Engine, Error, ErrorKind, Fencing, Guarantees, Result, Survives, Waiting,
-};
+use leasehold_api::{Agreement, Engine, Error, ErrorKind, Guarantees, Result, Survives};
 use leasehold_core::Limits;
 use leasehold_node::{Durability, Metrics, Node, OpenError, Options};
 
 pub use table::Kept;
 
 use crate::link::Link;
+
+/// What it promises on a directory with [`Durability::Always`]; the other ways to run it survive
+/// less.
+pub const GUARANTEES: Guarantees =
+    Guarantees { agreement: Agreement::One, ..Guarantees::EVERYTHING };
 
 /// Takes the expected outcome apart; any other is a defect of the node.
 macro_rules! expected {
@@ -124,13 +127,7 @@ impl NativeEngine {
         let node = opened.map_err(|error| error.asking(format!("open {url}")))?;
         let link = Arc::new(Link::new(node.client()));
         runtime.spawn(dispatch::run(link.clone()));
-        let guarantees = Guarantees {
-            fencing: Fencing::Strict,
-            ends: Ends::Both,
-            waiting: Waiting::Fair,
-            survives,
-            atomicity: Atomicity::Commit,
-        };
+        let guarantees = Guarantees { survives, ..GUARANTEES };
         let metrics = node.metrics();
         let (node, url) = (Mutex::new(Some(node)), url.into());
         let running = Arc::new(Running { node, link: link.clone(), metrics, guarantees, url });
@@ -143,6 +140,7 @@ impl NativeEngine {
             url: self.running.url.clone(),
             locks: Some(Arc::new(self.clone())),
             queues: Some(Arc::new(self.clone())),
+            checks: None,
         }
     }
 
