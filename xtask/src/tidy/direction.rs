@@ -21,6 +21,9 @@ enum May {
     Anything,
 }
 
+/// What engines are made of whose locks are lines of contenders.
+const LINES: &[&str] = &["leasehold-api", "leasehold-contenders"];
+
 const DIRECTION: &[(&str, May)] = &[
     ("leasehold-core", May::Nothing),
     ("leasehold-env", May::Ours(&[])),
@@ -29,6 +32,15 @@ const DIRECTION: &[(&str, May)] = &[
     ("leasehold-api", May::Ours(&[])),
     ("leasehold-native", May::Ours(&["leasehold-api", "leasehold-core", "leasehold-node"])),
     ("leasehold-http", May::Ours(&["leasehold-api", "leasehold-wire"])),
+    ("leasehold-contenders", May::Ours(&["leasehold-api"])),
+    ("leasehold-files", May::Ours(LINES)),
+    ("leasehold-redis", May::Ours(LINES)),
+    ("leasehold-postgres", May::Ours(LINES)),
+    ("leasehold-mysql", May::Ours(LINES)),
+    ("leasehold-etcd", May::Ours(LINES)),
+    ("leasehold-zookeeper", May::Ours(LINES)),
+    ("leasehold-amqp", May::Ours(&["leasehold-api"])),
+    ("leasehold-testbed", May::Ours(&[])),
     ("leasehold-wire", May::Ours(&["leasehold-api"])),
     ("leasehold-users", May::Ours(&["leasehold-api"])),
     // It knows engines by their traits alone, so it can stand in front of any.

@@ -1,0 +1,415 @@
+//! Taking locks: into the line, wait, know that it is one's turn.
+//!
+//! An acquire runs in a task of its own, which sees it through when its caller goes: then it takes
+//! its contender out of the line again. A grant on its way to a caller who has gone goes back.
+//! While it waits it shows three times within its lease that it lives, and it looks again when a
+//! bell rings, when somebody's time is over, and at nothing else.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use leasehold_api::engine::{Acquire, Grant, HoldRef, Mode};
+use leasehold_api::{Error, ErrorKind, Result, Wait};
+use tokio::sync::{oneshot, watch};
+use tokio::time::Instant;
+
+use crate::engine::{Inner, us};
+use crate::lines::{Lines, PATIENCE, Patience, Step, change, read};
+use crate::{Book, Contender, SessionState, Watch, limits, line};
+
+/// How long a contender without a session stands in line without a sign of life.
+const WAITING: Duration = Duration::from_secs(10);
+/// Signs of life within that.
+const SIGNS: u32 = 3;
+
+/// A grant on its way. If nobody takes it, it goes back.
+struct Handover<B: Book> {
+    granted: Option<(Grant, HoldRef)>,
+    inner: Arc<Inner<B>>,
+}
+
+impl<B: Book> Drop for Handover<B> {
+    fn drop(&mut self) {
+        if let Some((_, hold)) = self.granted.take() {
+            let inner = self.inner.clone();
+            tokio::spawn(async move { inner.give_back(&hold).await });
+        }
+    }
+}
+
+/// Takes locks, all or none.
+pub(crate) async fn acquire<B: Book>(inner: &Arc<Inner<B>>, ask: &Acquire) -> Result<Grant> {
+    limits::acquire(ask)?;
+    let session = match &ask.session {
+        Some(session) => Some(inner.sessions.find(session.id)?),
+        None => None,
+    };
+    let id = match ask.request {
+        Some(request) => format!("{:032x}", request.0),
+        None => format!("{:016x}{:016x}", crate::sessions::random()?, crate::sessions::random()?),
+    };
+    let asked = Instant::now();
+    let (here, gone) = watch::channel(());
+    let acquiring = Acquiring {
+        names: ask.wants.iter().map(|want| want.name.clone()).collect(),
+        patience: Patience::until(patience(asked, ask.wait)),
+        inner: inner.clone(),
+        ask: ask.clone(),
+        session,
+        id,
+        asked,
+        gone,
+    };
+    let (tell, told) = oneshot::channel();
+    tokio::spawn(async move {
+        // Who does not listen any more drops the handover, which gives the grant back.
+        tell.send(acquiring.run().await).ok();
+    });
+    let result = told.await;
+    drop(here);
+    let mut handover = match result {
+        Ok(handover) => handover?,
+        Err(_) => return Err(Error::new(ErrorKind::Broken, "the runtime is shutting down")),
+    };
+    let (grant, _) = handover.granted.take().expect("it was put in and is taken once");
+    Ok(grant)
+}
+
+/// Until when an engine out of reach is waited for.
+fn patience(asked: Instant, wait: Wait) -> Option<Instant> {
+    match wait {
+        Wait::No => Some(asked + PATIENCE),
+        Wait::AtMost(wait) => asked.checked_add(wait.max(PATIENCE)),
+        Wait::Forever => None,
+    }
+}
+
+struct Acquiring<B: Book> {
+    inner: Arc<Inner<B>>,
+    ask: Acquire,
+    names: Vec<Arc<str>>,
+    session: Option<Arc<SessionState>>,
+    /// Names the contender.
+    id: String,
+    asked: Instant,
+    patience: Patience,
+    /// Ends when the caller goes.
+    gone: watch::Receiver<()>,
+}
+
+/// Where the contender stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    /// It holds, with this token, entered so often.
+    Holds(u64, u32),
+    /// It waits.
+    Waits,
+    /// It is in no line.
+    Out,
+}
+
+impl<B: Book> Acquiring<B> {
+    async fn run(mut self) -> Result<Handover<B>> {
+        self.inner.book.hang(&self.id).await?;
+        let result = self.take().await;
+        match result {
+            Ok((token, entries, lines)) => Ok(self.granted(token, entries, lines)),
+            Err(error) => {
+                self.withdraw().await;
+                Err(error)
+            }
+        }
+    }
+
+    fn granted(self, token: u64, entries: u32, lines: Lines) -> Handover<B> {
+        let name = self.names[0].clone();
+        if let Some(session) = self.session.as_ref().filter(|_| self.ask.bound) {
+            session.bind(name.clone(), token);
+        }
+        let left = self.ask.ttl;
+        let session = self.ask.session.clone();
+        let hold = HoldRef { name, token, hold: self.ask.hold, session };
+        if entries > 1 {
+            // It is the first entry's bell that hangs.
+            let (inner, id) = (self.inner.clone(), self.id);
+            tokio::spawn(async move { inner.book.take_down(&id).await });
+        }
+        self.inner.remember(token, lines);
+        let grant = Grant { token, left, entries, ended: None };
+        Handover { granted: Some((grant, hold)), inner: self.inner }
+    }
+
+    async fn take(&mut self) -> Result<(u64, u32, Lines)> {
+        let guess = (!self.ask.reentrant).then(|| Lines::empty(&self.names));
+        let (mut standing, mut lines) = self.join(guess).await?;
+        loop {
+            match standing {
+                Standing::Holds(token, entries) => return Ok((token, entries, lines)),
+                Standing::Waits => {}
+                // It showed no sign of life for too long, or an operator sent all away.
+                Standing::Out => {
+                    (standing, lines) = self.join(Some(lines)).await?;
+                    continue;
+                }
+            }
+            self.wait(&lines).await?;
+            let looked = read(&*self.inner.book, &self.names, &mut self.patience).await?;
+            (standing, lines) = self.look(looked).await?;
+        }
+    }
+
+    /// Puts the contender into the lines.
+    async fn join(&mut self, guess: Option<Lines>) -> Result<(Standing, Lines)> {
+        let (ask, id, names) = (self.ask.clone(), self.id.clone(), self.names.clone());
+        let new = self.contender();
+        let step = |lines: &mut Lines, maybe_done: bool| {
+            if maybe_done && stands(lines, &id) != Standing::Out {
+                return Ok(Step::Leave(stands(lines, &id)));
+            }
+            if ask.reentrant
+                && let Some(entered) = enter(lines, &ask)?
+            {
+                return Ok(entered);
+            }
+            let now = lines.now;
+            let mut room = true;
+            for (line, want) in lines.lines.iter().zip(&ask.wants) {
+                line::agree(&line.name, &line.list, want.mode, now)?;
+                if line.list.len() >= limits::LINE_MAX {
+                    let wrong = format!("{} stand in line for lock {}", line.list.len(), line.name);
+                    return Err(Error::new(ErrorKind::Full, wrong));
+                }
+                let free = line::has_room(&line.list, want.mode, now);
+                if !free && ask.wait == Wait::No {
+                    return Err(busy(&line.name, &line.list));
+                }
+                room &= free;
+            }
+            for (line, want) in lines.lines.iter_mut().zip(&ask.wants) {
+                let mut new = Contender { mode: want.mode, ..new.clone() };
+                if room {
+                    (new.granted, new.lasts) = (Some(0), ask.ttl.map(us));
+                }
+                line.list.push(new);
+            }
+            Ok(Step::Write(if room { Standing::Holds(0, 1) } else { Standing::Waits }))
+        };
+        let patience = &mut self.patience;
+        let (standing, lines) = change(&*self.inner.book, guess, &names, patience, step).await?;
+        let standing = match standing {
+            // The token is the version of the write.
+            Standing::Holds(0, _) => stands(&lines, &self.id),
+            standing => standing,
+        };
+        Ok((standing, lines))
+    }
+
+    /// The contender as it comes into a line.
+    fn contender(&self) -> Contender {
+        let several = self.names.len() > 1;
+        let with = self.names.iter().filter(|_| several).map(|name| name.to_string()).collect();
+        let session = self.session.as_ref();
+        let bound = session.filter(|_| self.ask.bound).and_then(|session| session.ttl);
+        Contender {
+            id: self.id.clone(),
+            token: 0,
+            session: session.map_or(0, |session| session.id),
+            hold: self.ask.hold,
+            mode: Mode::Exclusive,
+            with,
+            entries: 1,
+            label: self.ask.label.as_ref().map(|label| label.to_string()),
+            joined: 0,
+            granted: None,
+            renewed: 0,
+            lasts: Some(us(self.lease())),
+            session_lasts: bound.map(us),
+            session_renewed: 0,
+            delay: us(self.ask.lock_delay),
+        }
+    }
+
+    /// How long it stands in line without a sign of life.
+    fn lease(&self) -> Duration {
+        self.session.as_ref().and_then(|session| session.ttl).unwrap_or(WAITING)
+    }
+
+    /// Waits for something to happen to the lines.
+    async fn wait(&mut self, lines: &Lines) -> Result<()> {
+        let now = lines.now;
+        let place = |list: &[Contender]| list.iter().position(|other| other.id == self.id);
+        let mut at_most = self.lease() / SIGNS;
+        let mut bell = None;
+        for line in &lines.lines {
+            if let Some(end) = line::next_end(&line.list, now) {
+                at_most = at_most.min(Duration::from_micros(end - now));
+            }
+            let place = place(&line.list).unwrap_or(line.list.len());
+            if let Some(blocker) = line::blocker(&line.list, place, now) {
+                bell = bell.or(Some(blocker.id.clone()));
+            }
+        }
+        // The store counts in microseconds and "over" begins at the deadline itself.
+        at_most += Duration::from_micros(1);
+        if let Wait::AtMost(wait) = self.ask.wait {
+            let left = wait.checked_sub(self.asked.elapsed()).filter(|left| !left.is_zero());
+            let Some(left) = left else { return Err(self.too_late()) };
+            at_most = at_most.min(left);
+        }
+        let keys = lines.lines.iter().map(|line| (crate::Key::lock(&line.name), line.version));
+        let watch = Watch { keys: keys.collect(), bell };
+        let session = self.session.clone();
+        let session_over = async {
+            match &session {
+                Some(session) => session.over().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            _ = self.gone.changed() => {
+                Err(Error::new(ErrorKind::Cancelled, "nobody waits for it any more"))
+            }
+            () = session_over => {
+                let wrong = "the session ended while it waited; open a new one and ask again";
+                Err(Error::new(ErrorKind::NoSession, wrong))
+            }
+            waited = self.inner.book.wait(&watch, at_most) => match waited {
+                Ok(()) => {
+                    self.patience = Patience::until(patience(self.asked, self.ask.wait));
+                    Ok(())
+                }
+                Err(error) => self.patience.after(error).await,
+            },
+        }
+    }
+
+    fn too_late(&self) -> Error {
+        let wrong = format!(
+            "it was not free within {:?}; wait longer or try later",
+            match self.ask.wait {
+                Wait::AtMost(wait) => wait,
+                Wait::No | Wait::Forever => Duration::ZERO,
+            }
+        );
+        Error::new(ErrorKind::TimedOut, wrong)
+    }
+
+    /// Finds out where the contender stands, and writes down that it is alive, or that it holds.
+    async fn look(&mut self, lines: Lines) -> Result<(Standing, Lines)> {
+        let (id, ttl, lease) = (self.id.clone(), self.ask.ttl.map(us), self.lease());
+        let names = self.names.clone();
+        let step = |lines: &mut Lines, _: bool| {
+            let standing = stands(lines, &id);
+            let now = lines.now;
+            let mut waits_well = standing == Standing::Waits;
+            for line in &mut lines.lines {
+                let Some(own) = line.list.iter_mut().find(|own| own.id == id) else { continue };
+                match standing {
+                    Standing::Holds(..) => {
+                        (own.granted, own.lasts) = (Some(0), ttl);
+                        (own.renewed, own.session_renewed) = (0, 0);
+                    }
+                    // A sign of life is due when a third of the lease is over.
+                    _ if now.saturating_sub(own.renewed) >= us(lease / SIGNS) => {
+                        own.renewed = 0;
+                        waits_well = false;
+                    }
+                    _ => {}
+                }
+            }
+            match standing {
+                Standing::Out => Ok(Step::Leave(standing)),
+                _ if waits_well => Ok(Step::Leave(standing)),
+                _ => Ok(Step::Write(standing)),
+            }
+        };
+        change(&*self.inner.book, Some(lines), &names, &mut self.patience, step).await
+    }
+
+    /// Leaves no trace in the lines.
+    async fn withdraw(&mut self) {
+        let id = self.id.clone();
+        let mut patience = Patience::until(Instant::now().checked_add(self.lease()));
+        let step = |lines: &mut Lines, _: bool| {
+            let mut was_there = false;
+            for line in &mut lines.lines {
+                let count = line.list.len();
+                line.list.retain(|other| other.id != id);
+                was_there |= line.list.len() != count;
+            }
+            Ok(if was_there { Step::Write(()) } else { Step::Leave(()) })
+        };
+        let gone = change(&*self.inner.book, None, &self.names, &mut patience, step).await;
+        if let Err(error) = gone {
+            let name = &self.names[0];
+            tracing::warn!(lock = %name, %error, "a waiter could not leave; its lease ends it");
+        }
+        self.inner.book.take_down(&self.id).await;
+    }
+}
+
+/// Where a contender stands: it holds when it does so in every line.
+fn stands(lines: &Lines, id: &str) -> Standing {
+    let mut found = None;
+    let mut all = true;
+    for line in &lines.lines {
+        let Some(place) = line.list.iter().position(|other| other.id == id) else {
+            return Standing::Out;
+        };
+        all &= line::holds(&line.list, place, lines.now) && !line.list[place].is_over(lines.now);
+        found = Some(&line.list[place]);
+    }
+    match found {
+        Some(own) if all => Standing::Holds(own.token, own.entries),
+        Some(_) => Standing::Waits,
+        None => Standing::Out,
+    }
+}
+
+/// Enters a hold again that the same session and number have.
+fn enter(lines: &mut Lines, ask: &Acquire) -> Result<Option<Step<Standing>>> {
+    let session = ask.session.as_ref().map_or(0, |session| session.id);
+    let now = lines.now;
+    let first = &lines.lines[0];
+    let place = first.list.iter().position(|own| own.is(session, ask.hold) && !own.is_over(now));
+    let Some(place) = place.filter(|place| line::holds(&first.list, *place, now)) else {
+        return Ok(None);
+    };
+    let own = &first.list[place];
+    let (token, entries) = (own.token, own.entries + 1);
+    if own.mode != ask.wants[0].mode || own.with.len() > 1 && own.with.len() != ask.wants.len() {
+        let wrong = "the hold to enter again covers other locks, or holds them otherwise";
+        return Err(Error::new(ErrorKind::Different, wrong));
+    }
+    if entries > limits::ENTRIES_MAX {
+        let wrong = format!("it is entered {} times already", own.entries);
+        return Err(Error::new(ErrorKind::Full, wrong));
+    }
+    for line in &mut lines.lines {
+        let own = line.list.iter_mut().find(|own| own.is(session, ask.hold) && own.token == token);
+        let Some(own) = own else {
+            let wrong = "the hold to enter again does not cover all these locks";
+            return Err(Error::new(ErrorKind::Different, wrong));
+        };
+        (own.entries, own.lasts) = (entries, ask.ttl.map(us));
+        (own.renewed, own.session_renewed) = (0, 0);
+    }
+    Ok(Some(Step::Write(Standing::Holds(token, entries))))
+}
+
+/// The refusal of somebody who does not wait.
+fn busy(name: &str, line: &[Contender]) -> Error {
+    let wrong = match line.first() {
+        Some(first) if line.len() == 1 => {
+            format!("lock {name} is held with token {}; wait for it or try later", first.token)
+        }
+        Some(first) => format!(
+            "lock {name} is held with token {}, {} more stand in line; wait for it or try later",
+            first.token,
+            line.len() - 1
+        ),
+        None => format!("lock {name} is held; wait for it or try later"),
+    };
+    Error::new(ErrorKind::Busy, wrong)
+}

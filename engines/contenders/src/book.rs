@@ -1,0 +1,144 @@
+//! What an engine keeps lines and registers in.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use leasehold_api::{Guarantees, Result};
+
+/// What a key is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Space {
+    /// The line of a lock.
+    Lock,
+    /// A register.
+    Register,
+}
+
+/// The key of an entry.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Key {
+    /// What it is about.
+    pub space: Space,
+    /// Its name there: up to 255 bytes of text for a lock, up to 1024 of any kind for a register.
+    pub name: Vec<u8>,
+}
+
+impl Key {
+    /// The key of a lock's line.
+    pub fn lock(name: &str) -> Self {
+        Self { space: Space::Lock, name: name.as_bytes().to_vec() }
+    }
+
+    /// The key of a register.
+    pub fn register(name: &[u8]) -> Self {
+        Self { space: Space::Register, name: name.to_vec() }
+    }
+}
+
+/// An entry as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Given by the store to each swap: above every version before, over all keys, also of entries
+    /// that are gone, also after a restart. Not 0, below 2^53.
+    pub version: u64,
+    /// When it was written by the store's clock, microseconds.
+    pub written: u64,
+    /// What was written.
+    pub value: Vec<u8>,
+}
+
+/// Entries as they are, all at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    /// In the order of the keys; `None`: there is no such entry.
+    pub entries: Vec<Option<Entry>>,
+    /// The store's clock then, microseconds.
+    pub now: u64,
+}
+
+/// One entry in a swap.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// Which.
+    pub key: Key,
+    /// The version that it must have; 0: it must not be there.
+    pub expect: u64,
+    /// What becomes of it.
+    pub to: To,
+    /// Somebody may be waiting for this change.
+    pub ring: bool,
+}
+
+/// What becomes of an entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum To {
+    /// It stays; only its version is compared.
+    Same,
+    /// It is written. After `lasts`, if given, nobody misses it and the store may remove it.
+    Value {
+        /// What.
+        value: Vec<u8>,
+        /// How long it means anything.
+        lasts: Option<Duration>,
+    },
+    /// It goes.
+    Nothing,
+}
+
+/// What came of a swap.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Swapped {
+    /// All was written.
+    Done {
+        /// The version of all entries that were written.
+        version: u64,
+        /// The store's clock at the write, microseconds.
+        now: u64,
+    },
+    /// Nothing was written, as an entry was not as expected. This is how all are.
+    Changed(Seen),
+}
+
+/// What a waiter waits for.
+#[derive(Debug, Clone)]
+pub struct Watch {
+    /// Entries, and the version that was seen of each; 0: there was none.
+    pub keys: Vec<(Key, u64)>,
+    /// The bell of whoever stands in the way; see [`Book::hang`].
+    pub bell: Option<String>,
+}
+
+/// Versioned entries that are compared and swapped, several at a time, and a clock.
+///
+/// Methods are cancel-safe in this sense: one that is dropped may still take effect, and leaves the
+/// book usable. Errors are `Unavailable`, with `Retry::Unknown` when a swap may have taken effect;
+/// the callers ask again and find out.
+#[async_trait]
+pub trait Book: Send + Sync + 'static {
+    /// What it promises.
+    fn guarantees(&self) -> Guarantees;
+
+    /// Reads entries, all at one moment.
+    async fn read(&self, keys: &[Key]) -> Result<Seen>;
+
+    /// Writes all changes if every entry is as expected, or none.
+    async fn swap(&self, changes: &[Change]) -> Result<Swapped>;
+
+    /// Waits until an entry differs from what was seen, at most so long. It may come back sooner
+    /// without a reason, but must not miss a change that had `ring` set: it looks again after it
+    /// has begun to listen.
+    async fn wait(&self, watch: &Watch, at_most: Duration) -> Result<()>;
+
+    /// Keys of one space that begin with a prefix, in order: those from place `after` on, at most
+    /// `max` of them.
+    async fn list(&self, space: Space, prefix: &[u8], after: u32, max: u32) -> Result<Vec<Key>>;
+
+    /// A contender comes: for stores whose only way to wake a waiter is something that the
+    /// contender holds. It is hung before the contender stands in line.
+    async fn hang(&self, _bell: &str) -> Result<()> {
+        Ok(())
+    }
+
+    /// That contender has gone.
+    async fn take_down(&self, _bell: &str) {}
+}

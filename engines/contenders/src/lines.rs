@@ -1,0 +1,202 @@
+//! Reading lines, changing them, writing them back until nothing came between.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use leasehold_api::{Error, ErrorKind, Result};
+use tokio::time::{Instant, sleep_until};
+
+use crate::{Book, Change, Contender, Key, Seen, Swapped, To, contender, line};
+
+/// How long an engine that is out of reach is waited for, where nobody says how long.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+/// The first pause before asking again, and the longest.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
+
+/// One line and the version of its entry; 0: it has none.
+#[derive(Debug, Clone)]
+pub(crate) struct Line {
+    pub name: Arc<str>,
+    pub version: u64,
+    pub list: Vec<Contender>,
+}
+
+/// Lines as they were at one moment of the store.
+#[derive(Debug, Clone)]
+pub(crate) struct Lines {
+    pub lines: Vec<Line>,
+    pub now: u64,
+}
+
+/// What is to be done with lines.
+pub(crate) enum Step<R> {
+    /// Nothing.
+    Leave(R),
+    /// They are to be written.
+    Write(R),
+}
+
+impl Lines {
+    /// A guess: nobody is there. It may be wrong, and is worth a try, as most locks are free.
+    pub fn empty(names: &[Arc<str>]) -> Self {
+        let line = |name: &Arc<str>| Line { name: name.clone(), version: 0, list: Vec::new() };
+        Self { lines: names.iter().map(line).collect(), now: 0 }
+    }
+
+    fn of(names: &[Arc<str>], seen: &Seen) -> Result<Self> {
+        let line = |(name, entry): (&Arc<str>, &Option<crate::Entry>)| {
+            let list = entry.as_ref().map_or(Ok(Vec::new()), contender::read);
+            let version = entry.as_ref().map_or(0, |entry| entry.version);
+            let asked = |error: Error| error.asking(format!("read the line of lock {name}"));
+            Ok(Line { name: name.clone(), version, list: list.map_err(asked)? })
+        };
+        let lines = names.iter().zip(&seen.entries).map(line).collect::<Result<_>>()?;
+        Ok(Self { lines, now: seen.now })
+    }
+
+    /// Takes out who is in nobody's way any more.
+    pub fn prune(&mut self) {
+        let now = self.now;
+        for line in &mut self.lines {
+            line.list.retain(|contender| contender.blocks(now));
+        }
+    }
+
+    /// The names.
+    pub fn names(&self) -> Vec<Arc<str>> {
+        self.lines.iter().map(|line| line.name.clone()).collect()
+    }
+
+    fn changes(&self, before: &Self) -> Vec<Change> {
+        let change = |(line, before): (&Line, &Line)| {
+            let to = match line.list.is_empty() {
+                _ if line.list == before.list => To::Same,
+                true if before.version == 0 => To::Same,
+                true => To::Nothing,
+                false => {
+                    let value = contender::write(&line.list);
+                    To::Value { value, lasts: self.lasts(line) }
+                }
+            };
+            let ring = to != To::Same && holders(line, self.now) != holders(before, self.now);
+            Change { key: Key::lock(&line.name), expect: line.version, to, ring }
+        };
+        self.lines.iter().zip(&before.lines).map(change).collect()
+    }
+
+    /// How long a line means anything.
+    fn lasts(&self, line: &Line) -> Option<Duration> {
+        let ends = line.list.iter().map(|contender| {
+            let renewed = if contender.renewed == 0 { self.now } else { contender.renewed };
+            let lasts = contender.lasts?.saturating_add(contender.delay);
+            Some(renewed.saturating_add(lasts).saturating_sub(self.now))
+        });
+        let all: Option<Vec<u64>> = ends.collect();
+        all.and_then(|ends| ends.into_iter().max()).map(Duration::from_micros)
+    }
+
+    /// Notes what the store gave to a write.
+    fn written(&mut self, version: u64, now: u64, changes: &[Change]) {
+        self.now = now;
+        for (line, change) in self.lines.iter_mut().zip(changes) {
+            contender::resolve(&mut line.list, version, now);
+            match change.to {
+                To::Same => {}
+                To::Value { .. } => line.version = version,
+                To::Nothing => line.version = 0,
+            }
+        }
+    }
+}
+
+/// Who holds, by request.
+fn holders(line: &Line, now: u64) -> Vec<&str> {
+    let list = &line.list;
+    let places = (0..list.len()).filter(|place| line::holds(list, *place, now));
+    places.map(|place| list[place].id.as_str()).collect()
+}
+
+/// How long an engine out of reach is waited for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Patience {
+    until: Option<Instant>,
+    pause: Duration,
+}
+
+impl Patience {
+    pub fn usual() -> Self {
+        Self::until(Some(Instant::now() + PATIENCE))
+    }
+
+    pub fn until(until: Option<Instant>) -> Self {
+        Self { until, pause: PAUSES.0 }
+    }
+
+    /// Waits before the next try; the error when there is none.
+    pub async fn after(&mut self, error: Error) -> Result<()> {
+        let now = Instant::now();
+        if error.kind != ErrorKind::Unavailable || self.until.is_some_and(|until| until <= now) {
+            return Err(error);
+        }
+        // Those who lost the same server must not all come back at once.
+        let spread = crate::sessions::random().unwrap_or(0) % 1000;
+        let pause = self.pause.mul_f64(0.5 + spread as f64 / 1000.0);
+        self.pause = (self.pause * 2).min(PAUSES.1);
+        let next = now + pause;
+        sleep_until(self.until.map_or(next, |until| until.min(next))).await;
+        Ok(())
+    }
+}
+
+/// Reads lines.
+pub(crate) async fn read<B: Book>(
+    book: &B,
+    names: &[Arc<str>],
+    patience: &mut Patience,
+) -> Result<Lines> {
+    let keys: Vec<Key> = names.iter().map(|name| Key::lock(name)).collect();
+    loop {
+        match book.read(&keys).await {
+            Ok(seen) => return Lines::of(names, &seen),
+            Err(error) => patience.after(error).await?,
+        }
+    }
+}
+
+/// Changes lines: asks `step` what to do with them as they are, and asks again whenever somebody
+/// else was faster. `step` is told whether an earlier write may have been carried out although no
+/// answer came; it must find its own traces then. Gives the lines as they are afterwards.
+pub(crate) async fn change<B: Book, R>(
+    book: &B,
+    guess: Option<Lines>,
+    names: &[Arc<str>],
+    patience: &mut Patience,
+    mut step: impl FnMut(&mut Lines, bool) -> Result<Step<R>>,
+) -> Result<(R, Lines)> {
+    let mut maybe_done = false;
+    let mut lines = match guess {
+        Some(guess) => guess,
+        None => read(book, names, patience).await?,
+    };
+    loop {
+        let before = lines.clone();
+        lines.prune();
+        let answer = match step(&mut lines, maybe_done)? {
+            Step::Leave(answer) => return Ok((answer, lines)),
+            Step::Write(answer) => answer,
+        };
+        let changes = lines.changes(&before);
+        lines = match book.swap(&changes).await {
+            Ok(Swapped::Done { version, now }) => {
+                lines.written(version, now, &changes);
+                return Ok((answer, lines));
+            }
+            Ok(Swapped::Changed(seen)) => Lines::of(names, &seen)?,
+            Err(error) => {
+                patience.after(error).await?;
+                maybe_done = true;
+                read(book, names, patience).await?
+            }
+        };
+    }
+}

@@ -1,0 +1,170 @@
+//! Servers as processes.
+
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process_group};
+use tempfile::TempDir;
+
+/// How long a server may take to be ready, on a machine that is busy.
+const READY: Duration = Duration::from_secs(120);
+/// How often that is looked for.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// A port of 127.0.0.1 that nobody uses, below those that the system gives to clients.
+///
+/// # Panics
+/// When none is found.
+pub fn free_port() -> u16 {
+    let mut port = 12_000 + (std::process::id() % 16_000) as u16;
+    for _ in 0..16_000 {
+        port = if port >= 28_000 { 12_000 } else { port + 7 };
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+    panic!("no port is free");
+}
+
+/// Where a program is: on the path, or in one of these directories.
+///
+/// # Errors
+/// Says which package brings it.
+pub fn program(name: &str, also_in: &[&str], package: &str) -> Result<PathBuf, String> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let on_path = std::env::split_paths(&path).collect::<Vec<_>>();
+    let places = on_path.into_iter().chain(also_in.iter().map(PathBuf::from));
+    let found = places.map(|place| place.join(name)).find(|path| path.is_file());
+    found.ok_or_else(|| format!("{name} is not installed: install the package {package}"))
+}
+
+/// Calls a program as another user, if we are root: some servers refuse to be that. The directory
+/// is given to the user.
+///
+/// # Panics
+/// When the directory cannot be given away.
+pub fn as_user(user: &str, program: &Path, directory: &Path) -> Command {
+    if !rustix::process::geteuid().is_root() {
+        return Command::new(program);
+    }
+    let given = Command::new("chown").arg("-R").arg(user).arg(directory).status();
+    assert!(given.is_ok_and(|status| status.success()), "{user} gets {}", directory.display());
+    let mut call = Command::new("setpriv");
+    call.args(["--reuid", user, "--regid", user, "--clear-groups", "--"]).arg(program);
+    call
+}
+
+/// A server that runs until this is dropped.
+#[derive(Debug)]
+pub struct Server {
+    child: Option<Child>,
+    call: Command,
+    /// What it keeps.
+    pub directory: TempDir,
+    /// Where it listens, on 127.0.0.1.
+    pub port: u16,
+}
+
+impl Server {
+    /// A directory for a server, with a short path, as sockets need.
+    ///
+    /// # Panics
+    /// When there is no room for one.
+    pub fn directory() -> TempDir {
+        let directory = tempfile::Builder::new().prefix("lh-").tempdir().expect("a directory");
+        // Servers that run as another user must get in.
+        let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(directory.path(), open).expect("it is ours");
+        directory
+    }
+
+    /// Starts a server and waits until its port answers. What it says goes to `server.log` in its
+    /// directory, and to the panic when it does not start.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub fn start(directory: TempDir, port: u16, call: Command) -> Self {
+        let mut server = Self { child: None, call, directory, port };
+        server.run();
+        server
+    }
+
+    fn run(&mut self) {
+        let path = self.log();
+        let log = std::fs::File::options().create(true).append(true).open(&path);
+        let log = log.expect("its directory is ours");
+        let other = log.try_clone().expect("it is open");
+        // With its own process group all of it can be ended; with the death signal it does not
+        // outlive a test that is killed. The signal comes when the thread that started it ends, so
+        // a server belongs to one test.
+        let mut call = Command::new("setpriv");
+        call.args(["--pdeathsig", "KILL", "--"]).arg(self.call.get_program());
+        call.args(self.call.get_args()).process_group(0);
+        for (name, value) in self.call.get_envs() {
+            match value {
+                Some(value) => call.env(name, value),
+                None => call.env_remove(name),
+            };
+        }
+        call.current_dir(self.call.get_current_dir().unwrap_or(self.directory.path()));
+        call.stdin(Stdio::null()).stdout(log).stderr(other);
+        self.child = Some(call.spawn().expect("setpriv is part of util-linux"));
+        let began = Instant::now();
+        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+            let ended = self.child.as_mut().and_then(|child| child.try_wait().ok().flatten());
+            let late = began.elapsed() > READY;
+            assert!(ended.is_none() && !late, "it does not start: {}", self.said());
+            std::thread::sleep(LOOK);
+        }
+    }
+
+    fn log(&self) -> PathBuf {
+        self.directory.path().join("server.log")
+    }
+
+    /// What it has said so far.
+    pub fn said(&self) -> String {
+        std::fs::read_to_string(self.log()).unwrap_or_default()
+    }
+
+    /// Its process id.
+    ///
+    /// # Panics
+    /// When it was killed.
+    pub fn id(&self) -> u32 {
+        self.child.as_ref().expect("it runs").id()
+    }
+
+    /// Sends a signal to all of it, for instance STOP and CONT.
+    pub fn signal(&self, signal: Signal) {
+        if let Some(child) = &self.child
+            && let Some(group) = Pid::from_raw(child.id().cast_signed())
+        {
+            // It may have ended by itself.
+            kill_process_group(group, signal).ok();
+        }
+    }
+
+    /// Kills it as a crash would.
+    pub fn kill(&mut self) {
+        self.signal(Signal::KILL);
+        if let Some(mut child) = self.child.take() {
+            child.wait().ok();
+        }
+    }
+
+    /// Starts it again after [`kill`](Self::kill), with what it kept, on the same port.
+    pub fn restart(&mut self) {
+        self.kill();
+        self.run();
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
