@@ -71,9 +71,13 @@ fn on_path(programs: &[&str]) -> Option<PathBuf> {
     places.into_iter().find(|place| Path::is_file(place))
 }
 
-/// Installs packages unless all programs are there.
+/// Installs packages unless all programs are there, by name on the path or by their own path.
 pub fn ensure(programs: &[&str], packages: &[&str]) -> Result<(), String> {
-    if programs.iter().all(|program| on_path(&[program]).is_some()) {
+    let is_there = |program: &&str| match program.starts_with('/') {
+        true => Path::new(program).is_file(),
+        false => on_path(&[program]).is_some(),
+    };
+    if programs.iter().all(is_there) {
         return Ok(());
     }
     install(packages)

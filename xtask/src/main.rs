@@ -6,6 +6,7 @@
 
 mod browser;
 mod clients;
+mod engines;
 mod fuzz;
 mod run;
 mod test;
@@ -39,6 +40,12 @@ const COMMANDS: &[Command] = &[
         arguments: "",
         about: "programs that lock with Redis, from their registries, against the RESP door",
         run: clients::command,
+    },
+    Command {
+        name: "engines",
+        arguments: "[NAME…]",
+        about: "engines over other systems, against the real servers",
+        run: engines::command,
     },
     Command {
         name: "fuzz",

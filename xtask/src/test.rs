@@ -4,7 +4,7 @@
 //! run in the dev profile because the invariants check after every step is a debug assertion.
 
 use crate::run::{self, Counts, Output, Step, Verdict, step};
-use crate::{browser, clients, fuzz, tidy};
+use crate::{browser, clients, engines, fuzz, tidy};
 use std::process::{Command, ExitCode};
 
 /// Seconds for each fuzz target: enough to replay the corpus and look around.
@@ -19,7 +19,7 @@ const LONG: [(&str, &str); 2] = [("LEASEHOLD_SEEDS", "10000"), ("LEASEHOLD_SCRIP
 /// `cargo xtask test`.
 pub fn command(arguments: &[String]) -> Result<ExitCode, String> {
     run::nothing_else(arguments)?;
-    Ok(run::run_all(vec![
+    let mut steps = vec![
         step("format", format),
         step("lints", lints),
         step("tidy", tidy::check),
@@ -27,10 +27,14 @@ pub fn command(arguments: &[String]) -> Result<ExitCode, String> {
         step("tests", || cargo_test(&["--workspace"], &[])),
         step("browser", browser::check),
         step("Redis clients", clients::check),
+    ];
+    steps.extend(engines::steps());
+    steps.extend([
         step("fuzz", || fuzz::check(FUZZ_SECONDS_SHORT)),
         step("crash", crash_short),
         step("outage", || outage(OUTAGES_SHORT)),
-    ]))
+    ]);
+    Ok(run::run_all(steps))
 }
 
 /// `cargo xtask docs`.
@@ -70,9 +74,10 @@ fn lints() -> Result<Verdict, String> {
     let mut call = run::cargo();
     call.args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]);
     run::succeed(&mut call)?;
-    // It stands apart from the other tests, so "all targets" leaves it out.
-    let apart = ["clippy", "-p", "leasehold-server", "--test", "resp_clients"];
-    run::succeed(run::cargo().args(apart).args(["--", "-D", "warnings"]))?;
+    // These stand apart from the other tests, so "all targets" leaves them out.
+    let mut apart = run::cargo();
+    apart.args(["clippy", "-p", "leasehold-server"]).args(engines::tests());
+    run::succeed(apart.args(["--test", "*", "--", "-D", "warnings"]))?;
     Ok(Verdict::passed())
 }
 
@@ -162,7 +167,8 @@ fn outage_step(kills: u64) -> Step {
 /// Real clients of a real server, all of them killed and paused, and a judge of what they saw.
 fn outage(kills: u64) -> Result<Verdict, String> {
     let packages = ["-p", "leasehold-server", "-p", "leasehold-conformance"];
-    run::succeed(run::cargo().arg("build").args(packages).arg("--bins"))?;
+    let features = ["--features", "leasehold-conformance/outage"];
+    run::succeed(run::cargo().arg("build").args(packages).args(features).arg("--bins"))?;
     let built = run::target().join("debug");
     let mut call = Command::new(built.join("outage"));
     call.arg(built.join("leasehold")).args(["--kills", &kills.to_string()]);
