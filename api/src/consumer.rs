@@ -152,7 +152,7 @@ impl ConsumerOptions {
             async move { engine.consume(&ask).await }
         };
         let asked = |error: Error| error.asking(format!("consume from queue {}", queue.name));
-        let stream = queue.at.session()?.run(request).await.map_err(asked)?;
+        let stream = queue.at.session().run(request).await.map_err(asked)?;
         Ok(Consumer { at: queue.at, queues, stream, no_ack })
     }
 }

@@ -31,7 +31,7 @@ pub struct Leasehold {
 
 struct Inner {
     engine: Engine,
-    session: Option<Arc<SessionKeeper>>,
+    session: Arc<SessionKeeper>,
     life: Life,
 }
 
@@ -75,8 +75,7 @@ impl Leasehold {
     }
 
     fn living(engine: Engine, life: Life) -> Self {
-        let keeper = |locks: &Arc<dyn LockEngine>| SessionKeeper::new(locks.clone(), life.clone());
-        let session = engine.locks.as_ref().map(keeper);
+        let session = SessionKeeper::new(engine.locks.clone(), life.clone());
         Self { inner: Arc::new(Inner { engine, session, life }) }
     }
 
@@ -294,10 +293,7 @@ impl Leasehold {
     /// # Ok(()) }
     /// ```
     pub async fn close(&self) -> Result<()> {
-        match &self.inner.session {
-            Some(session) => session.close().await,
-            None => Ok(()),
-        }
+        self.inner.session.close().await
     }
 
     pub(crate) fn locks(&self) -> Result<&Arc<dyn LockEngine>> {
@@ -310,9 +306,8 @@ impl Leasehold {
         engine.queues.as_ref().ok_or_else(|| Error::unsupported(&engine.url, "queues"))
     }
 
-    pub(crate) fn session(&self) -> Result<&Arc<SessionKeeper>> {
-        let engine = &self.inner.engine;
-        self.inner.session.as_ref().ok_or_else(|| Error::unsupported(&engine.url, "sessions"))
+    pub(crate) fn session(&self) -> &Arc<SessionKeeper> {
+        &self.inner.session
     }
 
     pub(crate) fn label(&self) -> Option<Arc<str>> {

@@ -357,7 +357,7 @@ impl Lock {
             }
         };
         let asked = |error: Error| error.asking(format!("acquire {name}"));
-        let mut guard = self.at.session()?.run(request).await.map_err(asked)?;
+        let mut guard = self.at.session().run(request).await.map_err(asked)?;
         guard.ready().await.map_err(asked)?;
         Ok(guard)
     }

@@ -233,7 +233,7 @@ impl Queue {
             async move { queues.receive(&ask).await }
         };
         let asked = |error: Error| error.asking(format!("receive from queue {}", self.name));
-        let came = self.at.session()?.run(request).await.map_err(asked)?;
+        let came = self.at.session().run(request).await.map_err(asked)?;
         let deliver = |delivered| Delivery::new(self.at.clone(), queues.clone(), delivered);
         Ok(came.into_iter().next().map(deliver))
     }

@@ -8,6 +8,7 @@
 //! After a restart an engine still has the sessions in which something is held, for a grace and as
 //! nobody's: it answers `NoSession` until they are taken up again. So that is what is tried first.
 
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -32,9 +33,12 @@ const RETRY: Duration = Duration::from_millis(250);
 const AT_ONCE: Duration = Duration::from_secs(1);
 
 pub(crate) struct SessionKeeper {
-    locks: Arc<dyn LockEngine>,
+    /// `None`: the engine has queues alone, and no sessions.
+    locks: Option<Arc<dyn LockEngine>>,
     life: Life,
     open: Mutex<Option<Kept>>,
+    /// The engine has said that it knows no sessions: it is asked once.
+    unknown: AtomicBool,
 }
 
 /// How a session lives.
@@ -80,29 +84,36 @@ impl Drop for Kept {
 }
 
 impl SessionKeeper {
-    pub fn new(locks: Arc<dyn LockEngine>, life: Life) -> Arc<Self> {
-        Arc::new(Self { locks, life, open: Mutex::new(None) })
+    pub fn new(locks: Option<Arc<dyn LockEngine>>, life: Life) -> Arc<Self> {
+        let unknown = AtomicBool::new(locks.is_none());
+        Arc::new(Self { locks, life, open: Mutex::new(None), unknown })
     }
 
     /// The session, opened if there is none; [`SessionRef::NONE`] where the engine has none.
     pub async fn session(self: &Arc<Self>) -> Result<SessionRef> {
+        let Some(locks) = self.locks.as_ref().filter(|_| !self.unknown.load(Relaxed)) else {
+            return Ok(SessionRef::NONE);
+        };
         let mut open = self.open.lock().await;
         if let Some(kept) = &*open
             && !kept.task.is_finished()
         {
             return Ok(kept.session.clone());
         }
-        let session = match self.locks.open_session(&self.life.open(None)).await {
+        let session = match locks.open_session(&self.life.open(None)).await {
             Ok(opened) => opened.session,
-            Err(error) if error.kind == ErrorKind::Unsupported => return Ok(SessionRef::NONE),
+            Err(error) if error.kind == ErrorKind::Unsupported => {
+                self.unknown.store(true, Relaxed);
+                return Ok(SessionRef::NONE);
+            }
             Err(error) => return Err(error),
         };
-        *open = Some(self.keep(session.clone()));
+        *open = Some(self.keep(locks, session.clone()));
         Ok(session)
     }
 
-    fn keep(&self, session: SessionRef) -> Kept {
-        let locks = Arc::downgrade(&self.locks);
+    fn keep(&self, locks: &Arc<dyn LockEngine>, session: SessionRef) -> Kept {
+        let locks = Arc::downgrade(locks);
         let task = tokio::spawn(keep_alive(locks, self.life.clone(), session.clone()));
         Kept { session, task }
     }
@@ -110,12 +121,13 @@ impl SessionKeeper {
     /// The engine says that a session has ended. It is taken up again if it is there, and else
     /// forgotten, so that the next call of [`session`](Self::session) opens another.
     async fn ended(&self, session: &SessionRef) -> Result<()> {
+        let Some(locks) = &self.locks else { return Ok(()) };
         let mut open = self.open.lock().await;
         if open.as_ref().is_none_or(|kept| kept.session != *session) {
             return Ok(());
         }
-        *open = match self.locks.open_session(&self.life.open(Some(session.clone()))).await {
-            Ok(_) => Some(self.keep(session.clone())),
+        *open = match locks.open_session(&self.life.open(Some(session.clone()))).await {
+            Ok(_) => Some(self.keep(locks, session.clone())),
             Err(error) if error.kind == ErrorKind::NoSession => None,
             Err(error) => return Err(error),
         };
@@ -149,9 +161,9 @@ impl SessionKeeper {
     /// Ends the session and everything in it.
     pub async fn close(&self) -> Result<()> {
         let mut open = self.open.lock().await;
-        let Some(kept) = &*open else { return Ok(()) };
+        let (Some(kept), Some(locks)) = (&*open, &self.locks) else { return Ok(()) };
         // Forgotten only afterwards: if this future is dropped, closing can be asked again.
-        let closed = self.locks.close_session(&kept.session).await;
+        let closed = locks.close_session(&kept.session).await;
         *open = None;
         closed
     }

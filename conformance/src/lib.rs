@@ -1,13 +1,27 @@
 //! One behaviour suite for every engine, through what users hold.
 //!
-//! A case has one of three results, and all are counted: *passed*; *declared absent and proved to
-//! refuse*; *not run*, with the reason. A case that fails says what it expected. Cases do not wait
-//! for a fixed time to prove something: they wait for the thing itself, for at most [`PATIENCE`].
+//! A case has one of four results, and all are counted: *passed*; *declared absent and proved to
+//! refuse*; *declared absent, and nothing that could be refused* (an engine that sees no deadlocks
+//! lets those who wait wait on); *not run*, with the reason. A case that fails says what it
+//! expected. Cases do not wait for a fixed time to prove something: they wait for the thing itself,
+//! for at most [`PATIENCE`].
 //!
 //! Each case gets a [`Target`], from which it opens as many handles as it likes: every handle is a
-//! session of its own, as another process would have.
+//! session of its own, as another process would have. An engine's own tests are
+//!
+//! ```no_run
+//! use leasehold_conformance::{Target, judge_engine};
+//! # use leasehold_api::{Engine, Result};
+//! # async fn connect(url: &str) -> Result<Engine> {
+//! #     Ok(leasehold::connect(url).await?.engine().clone())
+//! # }
+//! # async fn suite() {
+//! judge_engine(Target::engine(|| connect("http://127.0.0.1:7070"))).await;
+//! # }
+//! ```
 
 pub mod history;
+#[cfg(feature = "outage")]
 pub mod outage;
 mod suite;
 
@@ -16,7 +30,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_core::future::BoxFuture;
-use leasehold_api::{Error, ErrorKind, Floor, Leasehold};
+use leasehold_api::{Engine, Error, ErrorKind, Floor, Guarantees, Leasehold};
 
 /// How long a case waits for something that must come.
 pub const PATIENCE: Duration = Duration::from_secs(10);
@@ -34,6 +48,17 @@ impl Target {
         F: Future<Output = leasehold_api::Result<Leasehold>> + Send + 'static,
     {
         Self { open: Box::new(move || Box::pin(open())), serial: AtomicU64::new(0) }
+    }
+
+    /// An engine that `connect` connects to, each time anew.
+    pub fn engine<F>(connect: impl Fn() -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = leasehold_api::Result<Engine>> + Send + 'static,
+    {
+        Self::new(move || {
+            let connecting = connect();
+            async { Ok(Leasehold::new(connecting.await?)) }
+        })
     }
 
     /// A new handle.
@@ -81,6 +106,8 @@ pub struct Case {
     pub name: String,
     /// What an engine must promise for it; an engine that does not must refuse.
     pub needs: Vec<Floor>,
+    /// What an engine must promise for it besides, and what no engine can refuse that does not.
+    pub unrefused: Vec<Floor>,
     run: for<'a> fn(&'a Target) -> BoxFuture<'a, Outcome>,
 }
 
@@ -91,10 +118,24 @@ pub enum Verdict {
     Passed,
     /// It is declared absent, and was refused.
     Refused,
+    /// It is declared absent, and there is nothing to refuse.
+    Absent,
     /// It was not run: why.
     NotRun(String),
     /// It does not behave: how.
     Failed(String),
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Passed => f.write_str("passed"),
+            Self::Refused => f.write_str("declared absent, and refused"),
+            Self::Absent => f.write_str("declared absent, nothing to refuse"),
+            Self::NotRun(why) => write!(f, "not run: {why}"),
+            Self::Failed(why) => write!(f, "failed: {why}"),
+        }
+    }
 }
 
 /// What became of all cases.
@@ -124,9 +165,11 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} passed, {} declared absent and refused, {} not run, {} failed",
+            "{} passed, {} declared absent and refused, {} declared absent with nothing to \
+             refuse, {} not run, {} failed",
             self.count(|v| *v == Verdict::Passed),
             self.count(|v| *v == Verdict::Refused),
+            self.count(|v| *v == Verdict::Absent),
             self.count(|v| matches!(v, Verdict::NotRun(_))),
             self.count(|v| matches!(v, Verdict::Failed(_))),
         )
@@ -148,11 +191,35 @@ pub async fn run(target: &Target, filter: &str) -> Report {
     report
 }
 
-async fn judge(target: &Target, case: &Case) -> Verdict {
-    let absent = match (target.open)().await.and_then(|handle| handle.guarantees()) {
-        Ok(guarantees) => case.needs.iter().find(|floor| guarantees.require(**floor).is_err()),
+/// Runs the cases whose names contain what the environment variable `LEASEHOLD_CASE` says (all if
+/// it says nothing), prints what did not pass and the sums.
+///
+/// # Panics
+/// When a case failed, was not run, or none is called so.
+pub async fn judge_engine(target: Target) {
+    let filter = std::env::var("LEASEHOLD_CASE").unwrap_or_default();
+    let report = run(&target, &filter).await;
+    for (name, verdict) in report.verdicts.iter().filter(|(_, v)| *v != Verdict::Passed) {
+        println!("{name}: {verdict}");
+    }
+    println!("{report}");
+    assert!(!report.verdicts.is_empty(), "no case is called {filter}");
+    let wrong = |verdict: &Verdict| matches!(verdict, Verdict::Failed(_) | Verdict::NotRun(_));
+    let wrong = report.verdicts.iter().filter(|(_, verdict)| wrong(verdict));
+    let wrong: Vec<_> = wrong.map(|(name, verdict)| format!("{name}: {verdict}")).collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Runs one case.
+pub async fn judge(target: &Target, case: &Case) -> Verdict {
+    let guarantees = match (target.open)().await.and_then(|handle| handle.guarantees()) {
+        Ok(guarantees) => guarantees,
         Err(error) => return Verdict::NotRun(error.to_string()),
     };
+    let absent = absent(&guarantees, &case.needs);
+    if absent.is_none() && self::absent(&guarantees, &case.unrefused).is_some() {
+        return Verdict::Absent;
+    }
     // Generous beside PATIENCE: a case that hangs is a finding, not a reason to hang the suite.
     let done = tokio::time::timeout(4 * PATIENCE, (case.run)(target)).await;
     let done = done.unwrap_or_else(|_| Err(Failure::Expected("it did not end".to_owned())));
@@ -169,4 +236,9 @@ async fn judge(target: &Target, case: &Case) -> Verdict {
             "{floor:?} is declared absent; instead of a refusal: {failure}"
         )),
     }
+}
+
+/// The first floor that is not kept.
+fn absent(guarantees: &Guarantees, floors: &[Floor]) -> Option<Floor> {
+    floors.iter().copied().find(|floor| guarantees.require(*floor).is_err())
 }

@@ -14,17 +14,26 @@ mod wakes;
 use std::future::Future;
 use std::time::Duration;
 
-use leasehold_api::{Error, ErrorKind};
+use leasehold_api::{Error, ErrorKind, Floor, Inspection, Leasehold};
 
-use crate::{Case, Failure, PATIENCE};
+use crate::{Case, Failure, Outcome, PATIENCE};
 
-/// Lists cases of a module: `cases!["locks": a, b needs Floor]`.
+/// Lists cases of a module, with what all of them need and what each needs besides. An engine that
+/// lacks what a case `needs` must refuse; what nobody can refuse is `unrefused`.
 macro_rules! cases {
-    ($module:literal: $($name:ident $(needs $($floor:expr),+)?;)*) => {
+    ($module:literal $(needs $($all:ident::$least:ident),+)?: $(
+        $name:ident
+        $(needs $($kind:ident::$level:ident),+)?
+        $(unrefused $($quiet:ident::$step:ident),+)?;
+    )*) => {
         pub(super) fn cases() -> Vec<crate::Case> {
+            let all: Vec<leasehold_api::Floor> =
+                vec![$($(leasehold_api::$all::$least.into()),+)?];
+            let with = |own: Vec<leasehold_api::Floor>| [all.clone(), own].concat();
             vec![$(crate::Case {
                 name: concat!($module, "::", stringify!($name)).to_owned(),
-                needs: vec![$($($floor.into()),+)?],
+                needs: with(vec![$($(leasehold_api::$kind::$level.into()),+)?]),
+                unrefused: vec![$($(leasehold_api::$quiet::$step.into()),+)?],
                 run: |target| Box::pin($name(target)),
             }),*]
         }
@@ -78,10 +87,27 @@ where
     soon(what, ask).await?.map_err(Failure::from)
 }
 
-/// Demands a refusal of a kind.
+/// Whether an engine gives at least so much.
+fn gives(handle: &Leasehold, floor: impl Into<Floor>) -> Result<bool, Failure> {
+    Ok(handle.guarantees()?.require(floor.into()).is_ok())
+}
+
+/// Waits until so many wait for a lock. Where the line is not shown they get a while to come to
+/// it, or to leave it.
+async fn in_line(handle: &Leasehold, name: &str, waiting: u32) -> Outcome {
+    if !gives(handle, Inspection::Line)? {
+        tokio::time::sleep(SHORT).await;
+        return Ok(());
+    }
+    let there = async || Ok(handle.inspect(name).await?.waiting == waiting);
+    until(&format!("a line of {waiting}"), there).await
+}
+
+/// Demands a refusal of a kind. That the engine cannot do it at all is passed on.
 fn refused<T>(result: leasehold_api::Result<T>, kind: ErrorKind) -> Result<Error, Failure> {
     match result {
         Err(error) if error.kind == kind => Ok(error),
+        Err(error) if error.kind == ErrorKind::Unsupported => Err(Failure::Engine(error)),
         Err(error) => {
             Err(Failure::Expected(format!("{kind:?} was expected, not {:?}: {error}", error.kind)))
         }

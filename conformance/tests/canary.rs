@@ -1,6 +1,8 @@
 //! The suite can fail: an engine with one planted flaw is found out, each flaw by a case that is
 //! about it. And an engine that declares something absent must refuse it.
 
+mod modest;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -10,8 +12,13 @@ use leasehold_api::engine::{
     Acquire, Engine, Grant, HoldRef, List, Listed, LockEngine, LockView, OpenSession, Register,
     RegisterView, Session, SessionRef, Write,
 };
-use leasehold_api::{Atomicity, Error, ErrorKind, Expect, Guarantees, Leasehold, Result, Wait};
+use leasehold_api::{
+    Atomicity, Deadlocks, Error, ErrorKind, Expect, Guarantees, Inspection, Modes, Result, Wait,
+    Waiting,
+};
 use leasehold_conformance::{Target, Verdict, run};
+
+use modest::Modest;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Flaw {
@@ -142,7 +149,7 @@ async fn verdict(flaw: Flaw, case: &str) -> Verdict {
     let inner = sound.locks.clone().expect("it has locks");
     let locks: Arc<dyn LockEngine> = Arc::new(Flawed { inner, flaw, serial: AtomicU64::new(0) });
     let engine = Engine { locks: Some(locks), ..sound };
-    let target = Target::new(move || std::future::ready(Ok(Leasehold::new(engine.clone()))));
+    let target = Target::engine(move || std::future::ready(Ok(engine.clone())));
     let report = run(&target, case).await;
     assert_eq!(report.verdicts.len(), 1, "one case is called {case}");
     report.verdicts.into_iter().next().expect("just counted").1
@@ -166,58 +173,42 @@ async fn every_planted_flaw_is_found() {
     }
 }
 
-/// Declares that it has no commit. `refuses`: and refuses one.
-async fn without_commit(refuses: bool) -> Vec<Verdict> {
+/// Runs cases over a sound engine that declares less than it does.
+async fn declared(guarantees: Guarantees, cases: &str, has_queues: bool) -> Vec<Verdict> {
     let sound = leasehold::memory().await.expect("it opens").engine().clone();
-    let inner = sound.locks.clone().expect("it has locks");
-    let engine = Engine {
-        locks: Some(Arc::new(Modest(inner))),
-        queues: if refuses { None } else { sound.queues.clone() },
-        ..sound
-    };
-    let target = Target::new(move || std::future::ready(Ok(Leasehold::new(engine.clone()))));
-    run(&target, "commit::").await.verdicts.into_iter().map(|(_, verdict)| verdict).collect()
+    let locks = sound.locks.clone().expect("it has locks");
+    let locks: Arc<dyn LockEngine> = Arc::new(Modest { locks, guarantees });
+    let queues = sound.queues.clone().filter(|_| has_queues);
+    let engine = Engine { locks: Some(locks), queues, ..sound };
+    let target = Target::engine(move || std::future::ready(Ok(engine.clone())));
+    let report = run(&target, cases).await;
+    assert!(!report.verdicts.is_empty(), "no case is called {cases}");
+    report.verdicts.into_iter().map(|(_, verdict)| verdict).collect()
 }
 
-/// A sound engine that promises less than it does.
-struct Modest(Arc<dyn LockEngine>);
-
-macro_rules! forward {
-    ($($name:ident($($argument:ident: $type:ty),*) -> $result:ty;)*) => {
-        #[async_trait]
-        impl LockEngine for Modest {
-            fn guarantees(&self) -> Guarantees {
-                Guarantees { atomicity: Atomicity::Single, ..self.0.guarantees() }
-            }
-
-            $(async fn $name(&self, $($argument: $type),*) -> Result<$result> {
-                self.0.$name($($argument),*).await
-            })*
-        }
-    };
-}
-
-forward! {
-    open_session(ask: &OpenSession) -> Session;
-    keep_alive(session: &SessionRef) -> ();
-    close_session(session: &SessionRef) -> ();
-    acquire(ask: &Acquire) -> Grant;
-    renew(hold: &HoldRef, ttl: Duration) -> Option<Duration>;
-    release(hold: &HoldRef) -> u32;
-    force_release(name: &str) -> u32;
-    check(name: &str, token: u64) -> bool;
-    inspect(name: &str) -> LockView;
-    watch(name: &str, known: Option<u64>, wait: Duration) -> LockView;
-    list_locks(ask: &List) -> Listed<LockView>;
-    read(key: &[u8]) -> Option<Register>;
-    write(ask: &Write) -> u64;
-    watch_register(key: &[u8], known: Option<u64>, wait: Duration) -> Option<Register>;
-    list_registers(ask: &List) -> Listed<RegisterView>;
-}
+const ALL: Guarantees = Guarantees::EVERYTHING;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_declared_absent_must_refuse() {
-    assert!(without_commit(true).await.iter().all(|v| *v == Verdict::Refused));
-    let lies = without_commit(false).await;
+    let single = Guarantees { atomicity: Atomicity::Single, ..ALL };
+    assert!(declared(single, "commit::", false).await.iter().all(|v| *v == Verdict::Refused));
+    let lies = declared(single, "commit::", true).await;
     assert!(lies.iter().all(|v| matches!(v, Verdict::Failed(_))), "{lies:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_nothing_can_be_refused_nothing_is_asked_for() {
+    let quiet = [
+        ("locks::a_deadlock_is_named", Guarantees { deadlocks: Deadlocks::Unseen, ..ALL }),
+        ("locks::waiters_are_served_in_order", Guarantees { waiting: Waiting::Unordered, ..ALL }),
+        ("locks::inspect_tells_waiters", Guarantees { inspection: Inspection::Holders, ..ALL }),
+    ];
+    for (case, guarantees) in quiet {
+        assert_eq!(declared(guarantees, case, true).await, [Verdict::Absent], "{case}");
+    }
+    // What can be refused beside it must be.
+    let case = "locks::writers_are_not_starved";
+    let shy = Guarantees { modes: Modes::Exclusive, waiting: Waiting::Unordered, ..ALL };
+    let lies = declared(shy, case, true).await;
+    assert!(matches!(lies[..], [Verdict::Failed(_)]), "{lies:?}");
 }

@@ -1,14 +1,10 @@
 //! The suite over HTTP: the real door in this process, every handle a connection of its own.
 
-use leasehold_conformance::{Target, run};
+use leasehold_conformance::{Target, judge_engine};
 use leasehold_http_door::{DoorConfig, HttpDoor, NoCounters, ServerInfo, serve};
 use leasehold_native::NativeEngine;
 use std::sync::Arc;
 use tokio::net::TcpListener;
-
-fn filter() -> String {
-    std::env::var("LEASEHOLD_CASE").unwrap_or_default()
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn over_http() {
@@ -26,11 +22,7 @@ async fn over_http() {
         let url = url.clone();
         async move { leasehold::connect(&url).await }
     });
-    let report = run(&target, &filter()).await;
-    println!("{report}");
-    assert!(report.failures().is_empty(), "{}", report.failures().join("\n"));
-    let not_run = report.count(|v| matches!(v, leasehold_conformance::Verdict::NotRun(_)));
-    assert_eq!(not_run, 0);
+    judge_engine(target).await;
 
     stop.send(()).ok();
     serving.await.expect("it does not panic").expect("it closes");

@@ -3,19 +3,19 @@
 use std::time::Duration;
 
 use leasehold_api::engine::{Acquire, Commit, HoldRef, Mode, Wait, Want};
-use leasehold_api::{Atomicity, ErrorKind, Expect, QueueConfig, Verdict};
+use leasehold_api::{Error, ErrorKind, Expect, QueueConfig, Verdict};
 
 use super::queues::{next, queue};
 use super::{cases, ensure, refused};
 use crate::{Outcome, PATIENCE, Target};
 
-cases! { "commit":
-    everything_happens needs Atomicity::Commit;
-    a_stale_token_stops_everything needs Atomicity::Commit;
-    a_conflict_stops_everything needs Atomicity::Commit;
-    an_unknown_queue_stops_everything needs Atomicity::Commit;
-    a_commit_releases needs Atomicity::Commit;
-    parts_may_be_of_several_sessions needs Atomicity::Commit;
+cases! { "commit" needs Atomicity::Commit:
+    everything_happens;
+    a_stale_token_stops_everything;
+    a_conflict_stops_everything;
+    an_unknown_queue_stops_everything;
+    a_commit_releases;
+    parts_may_be_of_several_sessions;
 }
 
 async fn everything_happens(target: &Target) -> Outcome {
@@ -111,7 +111,9 @@ async fn parts_may_be_of_several_sessions(target: &Target) -> Outcome {
         label: None,
         request: None,
     };
-    let token = a.engine().locks.as_ref().expect("it has locks").acquire(&ask).await?.token;
+    let locks = a.engine().locks.as_ref();
+    let locks = locks.ok_or_else(|| Error::unsupported("an engine with queues alone", "locks"))?;
+    let token = locks.acquire(&ask).await?.token;
     let release = HoldRef { name: name.as_str().into(), token, hold, session: None };
     let queues = a.engine().queues.clone().expect("it has queues");
     let commit = Commit { settles, releases: vec![release], ..Commit::default() };

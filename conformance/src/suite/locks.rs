@@ -2,38 +2,44 @@
 
 use std::time::Duration;
 
-use leasehold_api::{ErrorKind, Mode, Waiting};
+use leasehold_api::{ErrorKind, Mode};
 
-use super::{cases, ensure, refused, soon, until};
+use super::{cases, ensure, in_line, refused, soon};
 use crate::{Outcome, Target};
 
-cases! { "locks":
+cases! { "locks" needs Modes::Exclusive:
     one_holder_at_a_time;
     free_after_release;
-    tokens_rise_from_holder_to_holder;
-    waiters_are_served_in_order needs Waiting::Fair;
+    tokens_rise_from_holder_to_holder needs Fencing::Advisory;
+    the_engine_knows_its_tokens needs Fencing::Advisory;
+    waiters_are_served_in_order needs Waiting::Unordered unrefused Waiting::Fair;
     a_wait_ends_in_time needs Waiting::Unordered;
     a_dropped_wait_leaves_nothing needs Waiting::Unordered;
-    sharers_together_writers_alone;
-    writers_are_not_starved needs Waiting::Fair;
-    permits_are_counted;
-    permits_must_agree;
-    several_locks_all_or_none;
+    sharers_together_writers_alone needs Modes::All, Waiting::Unordered;
+    writers_are_not_starved needs Modes::All, Waiting::Unordered unrefused Waiting::Fair;
+    permits_are_counted needs Modes::All;
+    permits_must_agree needs Modes::All;
+    several_locks_all_or_none needs MultiLock::Atomic, Waiting::Unordered;
+    several_locks_in_several_modes needs MultiLock::Atomic, Modes::All;
     re_entry_keeps_the_token;
-    a_deadlock_is_named needs Waiting::Unordered;
-    inspect_tells_holder_and_waiters needs Waiting::Fair;
+    a_deadlock_is_named needs Waiting::Unordered unrefused Deadlocks::Named;
+    inspect_tells_holders needs Inspection::Holders;
+    inspect_tells_waiters needs Waiting::Unordered, Inspection::Holders unrefused Inspection::Line;
     bad_names_and_times_are_refused;
-    a_dropped_guard_releases;
+    bad_names_are_not_shown needs Inspection::Holders;
+    a_dropped_guard_releases needs Waiting::Unordered;
     work_runs_under_the_lock;
-    many_locks_by_prefix;
+    many_locks_by_prefix needs Inspection::Holders;
 }
+
+/// Names that no lock has, besides those that are too long.
+const BAD_NAMES: [&str; 3] = ["", "a\u{0}b", "line\nbreak"];
 
 async fn one_holder_at_a_time(target: &Target) -> Outcome {
     let (a, b, name) = (target.handle().await?, target.handle().await?, target.name("one"));
     let guard = a.lock(&*name).acquire().await?;
     ensure!(b.lock(&*name).try_acquire().await?.is_none(), "a second holder");
     ensure!(a.lock(&*name).try_acquire().await?.is_none(), "a second hold of one session");
-    ensure!(b.check(&name, guard.token()).await?, "the engine does not know the token");
     guard.check()?;
     Ok(guard.release().await?)
 }
@@ -41,10 +47,8 @@ async fn one_holder_at_a_time(target: &Target) -> Outcome {
 async fn free_after_release(target: &Target) -> Outcome {
     let (a, b, name) = (target.handle().await?, target.handle().await?, target.name("free"));
     let guard = a.lock(&*name).acquire().await?;
-    let token = guard.token();
     let lost = guard.lost();
     guard.release().await?;
-    ensure!(!b.check(&name, token).await?, "the token of a released lock still counts");
     soon("the end of `lost` after a release", lost).await?;
     let again = b.lock(&*name).try_acquire().await?;
     ensure!(again.is_some(), "it is not free after its release");
@@ -65,6 +69,18 @@ async fn tokens_rise_from_holder_to_holder(target: &Target) -> Outcome {
     Ok(())
 }
 
+async fn the_engine_knows_its_tokens(target: &Target) -> Outcome {
+    let (a, b, name) = (target.handle().await?, target.handle().await?, target.name("knows"));
+    let guard = a.lock(&*name).acquire().await?;
+    let token = guard.token();
+    ensure!(b.check(&name, token).await?, "the engine does not know the token");
+    let other = target.name("knows");
+    ensure!(!b.check(&other, token).await?, "the token counts for a lock that nobody holds");
+    guard.release().await?;
+    ensure!(!b.check(&name, token).await?, "the token of a released lock still counts");
+    Ok(())
+}
+
 async fn waiters_are_served_in_order(target: &Target) -> Outcome {
     let (a, name) = (target.handle().await?, target.name("order"));
     let first = a.lock(&*name).acquire().await?;
@@ -77,8 +93,7 @@ async fn waiters_are_served_in_order(target: &Target) -> Outcome {
             tell.send(i).ok();
             guard.release().await
         }));
-        let waiting = async || Ok(a.inspect(&name).await?.waiting == i + 1);
-        until("the next waiter in line", waiting).await?;
+        in_line(&a, &name, i + 1).await?;
     }
     first.release().await?;
     for i in 0..5 {
@@ -105,9 +120,9 @@ async fn a_dropped_wait_leaves_nothing(target: &Target) -> Outcome {
     let guard = a.lock(&*name).acquire().await?;
     let lock = b.lock(&*name);
     let waiting = tokio::spawn(async move { lock.acquire().await.map(|_| ()) });
-    until("the waiter", async || Ok(a.inspect(&name).await?.waiting == 1)).await?;
+    in_line(&a, &name, 1).await?;
     waiting.abort();
-    until("its withdrawal", async || Ok(a.inspect(&name).await?.waiting == 0)).await?;
+    in_line(&a, &name, 0).await?;
     guard.release().await?;
     soon("the lock", a.lock(&*name).acquire()).await??.release().await?;
     Ok(())
@@ -132,7 +147,7 @@ async fn writers_are_not_starved(target: &Target) -> Outcome {
     let reader = a.lock(&*name).shared().acquire().await?;
     let lock = b.lock(&*name);
     let writer = tokio::spawn(async move { lock.acquire().await });
-    until("the writer in line", async || Ok(a.inspect(&name).await?.waiting == 1)).await?;
+    in_line(&a, &name, 1).await?;
     let late = a.lock(&*name).shared().try_acquire().await?;
     ensure!(late.is_none(), "a reader went before a writer who waits");
     reader.release().await?;
@@ -164,13 +179,13 @@ async fn several_locks_all_or_none(target: &Target) -> Outcome {
     let (a, b) = (target.handle().await?, target.handle().await?);
     let (x, y) = (target.name("x"), target.name("y"));
     let held = a.lock(&*y).acquire().await?;
-    let both = || b.multi_lock([(&*x, Mode::Exclusive), (&*y, Mode::Shared)]);
+    let both = || b.multi_lock([(&*x, Mode::Exclusive), (&*y, Mode::Exclusive)]);
     ensure!(both().try_acquire().await?.is_none(), "both, although one is held");
     ensure!(a.lock(&*x).try_acquire().await?.is_some(), "half of a refused multi-lock is held");
     held.release().await?;
     let guard = soon("both locks", both().acquire()).await??;
     ensure!(a.lock(&*x).try_acquire().await?.is_none(), "one of both is not held");
-    ensure!(a.check(&y, guard.token()).await?, "the token does not count for the second lock");
+    ensure!(a.lock(&*y).try_acquire().await?.is_none(), "the other of both is not held");
     guard.release().await?;
     ensure!(a.lock(&*y).try_acquire().await?.is_some(), "one of both was not released");
     refused(
@@ -180,15 +195,25 @@ async fn several_locks_all_or_none(target: &Target) -> Outcome {
     Ok(())
 }
 
+async fn several_locks_in_several_modes(target: &Target) -> Outcome {
+    let (a, b) = (target.handle().await?, target.handle().await?);
+    let (x, y) = (target.name("mixed-x"), target.name("mixed-y"));
+    let guard = a.multi_lock([(&*x, Mode::Exclusive), (&*y, Mode::Shared)]).acquire().await?;
+    ensure!(b.lock(&*x).shared().try_acquire().await?.is_none(), "the exclusive one is shared");
+    ensure!(b.lock(&*y).try_acquire().await?.is_none(), "the shared one is not held");
+    ensure!(b.lock(&*y).shared().try_acquire().await?.is_some(), "the shared one is not shared");
+    Ok(guard.release().await?)
+}
+
 async fn re_entry_keeps_the_token(target: &Target) -> Outcome {
-    let (a, name) = (target.handle().await?, target.name("again"));
+    let (a, b, name) = (target.handle().await?, target.handle().await?, target.name("again"));
     let lock = a.lock(&*name).reentrant(7);
     let outer = lock.acquire().await?;
     let inner = lock.acquire().await?;
     ensure!(inner.token() == outer.token(), "a re-entry has another token");
     ensure!(inner.entries() == 2, "the second entry says {}", inner.entries());
     inner.release().await?;
-    ensure!(a.check(&name, outer.token()).await?, "the inner release ended the outer hold");
+    ensure!(b.lock(&*name).try_acquire().await?.is_none(), "the inner release ended the hold");
     outer.release().await?;
     ensure!(a.lock(&*name).try_acquire().await?.is_some(), "it is not free after both");
     Ok(())
@@ -201,7 +226,7 @@ async fn a_deadlock_is_named(target: &Target) -> Outcome {
     let on_y = b.lock(&*y).reentrant(2).acquire().await?;
     let lock = a.lock(&*y).reentrant(1);
     let waits = tokio::spawn(async move { lock.acquire().await });
-    until("the first waiter", async || Ok(b.inspect(&y).await?.waiting == 1)).await?;
+    in_line(&b, &y, 1).await?;
     let closing = soon("the refusal", b.lock(&*x).reentrant(2).acquire()).await?;
     let error = refused(closing, ErrorKind::Deadlock)?;
     ensure!(
@@ -213,13 +238,10 @@ async fn a_deadlock_is_named(target: &Target) -> Outcome {
     Ok(on_x.release().await?)
 }
 
-async fn inspect_tells_holder_and_waiters(target: &Target) -> Outcome {
-    let (a, b, name) = (target.handle().await?, target.handle().await?, target.name("inspect"));
+async fn inspect_tells_holders(target: &Target) -> Outcome {
+    let (a, b, name) = (target.handle().await?, target.handle().await?, target.name("holders"));
     ensure!(a.inspect(&name).await?.holders.is_empty(), "a lock that nobody holds has a holder");
     let guard = a.lock(&*name).label("the holder").acquire().await?;
-    let lock = b.lock(&*name).label("the waiter");
-    let waiting = tokio::spawn(async move { lock.acquire().await });
-    until("the waiter", async || Ok(a.inspect(&name).await?.waiting == 1)).await?;
     let view = b.inspect(&name).await?;
     let holder = view.holders.first().map(|h| (h.token, h.label.as_deref(), h.mode));
     ensure!(
@@ -227,6 +249,18 @@ async fn inspect_tells_holder_and_waiters(target: &Target) -> Outcome {
         "the holder is shown as {holder:?}"
     );
     ensure!(view.holders[0].left.is_some(), "the time left is not shown");
+    guard.release().await?;
+    ensure!(b.inspect(&name).await?.holders.is_empty(), "a released lock has a holder");
+    Ok(())
+}
+
+async fn inspect_tells_waiters(target: &Target) -> Outcome {
+    let (a, b, name) = (target.handle().await?, target.handle().await?, target.name("waiters"));
+    let guard = a.lock(&*name).acquire().await?;
+    let lock = b.lock(&*name).label("the waiter");
+    let waiting = tokio::spawn(async move { lock.acquire().await });
+    in_line(&a, &name, 1).await?;
+    let view = b.inspect(&name).await?;
     let waiter = view.waiters.first().and_then(|w| w.label.as_deref());
     ensure!(waiter == Some("the waiter"), "the waiter is shown as {waiter:?}");
     guard.release().await?;
@@ -236,15 +270,22 @@ async fn inspect_tells_holder_and_waiters(target: &Target) -> Outcome {
 
 async fn bad_names_and_times_are_refused(target: &Target) -> Outcome {
     let a = target.handle().await?;
-    for name in ["", "a\u{0}b", "line\nbreak", &"x".repeat(256)] {
+    for name in BAD_NAMES.into_iter().chain([&*"x".repeat(256)]) {
         refused(a.lock(name).try_acquire().await, ErrorKind::Invalid)?;
-        refused(a.inspect(name).await, ErrorKind::Invalid)?;
     }
     let name = target.name("times");
     for ttl in [Duration::ZERO, Duration::from_secs(86_400 * 367), Duration::MAX] {
         refused(a.lock(&*name).ttl(ttl).try_acquire().await, ErrorKind::Invalid)?;
     }
     ensure!(a.lock(&*name).try_acquire().await?.is_some(), "a refused request left the lock held");
+    Ok(())
+}
+
+async fn bad_names_are_not_shown(target: &Target) -> Outcome {
+    let a = target.handle().await?;
+    for name in BAD_NAMES.into_iter().chain([&*"x".repeat(256)]) {
+        refused(a.inspect(name).await, ErrorKind::Invalid)?;
+    }
     Ok(())
 }
 
@@ -257,8 +298,8 @@ async fn a_dropped_guard_releases(target: &Target) -> Outcome {
 
 async fn work_runs_under_the_lock(target: &Target) -> Outcome {
     let (a, b, name) = (target.handle().await?, target.handle().await?, target.name("run"));
-    let held = a.lock(&*name).run(async |token| b.check(&name, token).await).await??;
-    ensure!(held, "the work ran without the lock");
+    let free = a.lock(&*name).run(async |_| b.lock(&*name).try_acquire().await).await??;
+    ensure!(free.is_none(), "the work ran without the lock");
     ensure!(b.lock(&*name).try_acquire().await?.is_some(), "it is not free after the work");
     Ok(())
 }

@@ -2,18 +2,18 @@
 
 use std::time::Duration;
 
-use leasehold_api::{Ends, ErrorKind, QueueConfig, SESSION_TTL_MAX, SESSION_TTL_MIN};
+use leasehold_api::{ErrorKind, QueueConfig, Revocation, SESSION_TTL_MAX, SESSION_TTL_MIN};
 
-use super::queues::{next, queue};
-use super::{cases, ensure, refused, soon};
+use super::queues::{next, queue, view};
+use super::{cases, ensure, gives, refused, soon};
 use crate::{Outcome, Target};
 
 cases! { "sessions":
-    absurd_times_are_refused;
-    a_short_session_gives_back_sooner;
-    a_short_session_frees_its_locks needs Ends::Both;
-    a_short_session_is_kept_alive needs Ends::Both;
-    what_is_in_hand_keeps_its_session;
+    absurd_times_are_refused needs Modes::Exclusive;
+    a_short_session_gives_back_sooner needs Queues::Acked unrefused Ends::Both;
+    a_short_session_frees_its_locks needs Modes::Exclusive, Ends::Both, Waiting::Unordered;
+    a_short_session_is_kept_alive needs Modes::Exclusive, Ends::Both;
+    what_is_in_hand_keeps_its_session needs Modes::Exclusive, Queues::Acked, Ends::Both;
 }
 
 async fn absurd_times_are_refused(target: &Target) -> Outcome {
@@ -47,8 +47,9 @@ async fn a_short_session_gives_back_sooner(target: &Target) -> Outcome {
     let mut consumer = b.queue(queue.name()).consume().await?;
     let again = next(&mut consumer).await?;
     ensure!(again.body() == b"short" && again.redelivered, "{:?} came first", again.body());
-    let view = queue.inspect().await?;
-    ensure!(view.in_flight == 2, "the other one came back too: {view:?}");
+    if let Some(view) = view(&queue).await? {
+        ensure!(view.in_flight == 2, "the other one came back too: {view:?}");
+    }
     Ok(again.ack().await?)
 }
 
@@ -62,7 +63,9 @@ async fn a_short_session_frees_its_locks(target: &Target) -> Outcome {
     }
     soon("the lock", b.lock(&*short).acquire()).await??.release().await?;
     ensure!(b.lock(&*long).try_acquire().await?.is_none(), "the other one is free too");
-    b.force_release(&long).await?;
+    if gives(&b, Revocation::Forced)? {
+        b.force_release(&long).await?;
+    }
     Ok(())
 }
 
@@ -73,7 +76,7 @@ async fn a_short_session_is_kept_alive(target: &Target) -> Outcome {
     let guard = lock.acquire().await?;
     // The proof takes as long as the thing to prove: three lifetimes.
     tokio::time::sleep(3 * SESSION_TTL_MIN).await;
-    ensure!(b.check(&name, guard.token()).await?, "the session was not kept alive");
+    ensure!(b.lock(&*name).try_acquire().await?.is_none(), "the session was not kept alive");
     guard.check()?;
     Ok(guard.release().await?)
 }
@@ -93,7 +96,7 @@ async fn what_is_in_hand_keeps_its_session(target: &Target) -> Outcome {
         (lock.acquire().await?, delivery.expect("it was published"), consumer)
     };
     tokio::time::sleep(3 * SESSION_TTL_MIN).await;
-    ensure!(b.check(&name, guard.token()).await?, "the guard's session ended");
+    ensure!(b.lock(&*name).try_acquire().await?.is_none(), "the guard's session ended");
     delivery.ack().await?;
     next(&mut consumer).await?.ack().await?;
     Ok(guard.release().await?)

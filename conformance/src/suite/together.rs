@@ -1,16 +1,15 @@
 //! Elections, latches, barriers, scheduled jobs.
 
-use leasehold_api::Waiting;
-
-use super::{SHORT, cases, ensure, soon, until};
+use super::{SHORT, cases, ensure, in_line, soon};
 use crate::{Outcome, Target};
 
 cases! { "together":
-    one_leads_and_others_observe needs Waiting::Unordered;
-    a_latch_opens;
-    a_barrier_meets_again_and_again;
-    a_job_runs_once;
-    a_short_job_stays_taken;
+    one_leads_and_others_observe needs
+        Modes::Exclusive, Waiting::Unordered, Inspection::Holders, Watching::Woken;
+    a_latch_opens needs Registers::Versioned, Watching::Woken;
+    a_barrier_meets_again_and_again needs Registers::Versioned, Watching::Woken;
+    a_job_runs_once needs Modes::Exclusive;
+    a_short_job_stays_taken needs Modes::Exclusive, Waiting::Unordered;
 }
 
 async fn one_leads_and_others_observe(target: &Target) -> Outcome {
@@ -27,7 +26,7 @@ async fn one_leads_and_others_observe(target: &Target) -> Outcome {
     let candidate = election.clone();
     let next = tokio::spawn(async move { candidate.campaign("b").await });
     let lock = leasehold_api::election_lock(&name);
-    until("the candidate", async || Ok(a.inspect(&lock).await?.waiting == 1)).await?;
+    in_line(&a, &lock, 1).await?;
     let observer = a.election(&name);
     let change = tokio::spawn(async move { observer.changed(Some(leader.token)).await });
     office.release().await?;

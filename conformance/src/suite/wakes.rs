@@ -6,17 +6,17 @@
 
 use std::time::Duration;
 
-use leasehold_api::{Error, QueueConfig, Waiting};
+use leasehold_api::{Error, QueueConfig};
 
 use super::queues::queue;
 use super::{cases, ensure, soon};
 use crate::{Failure, Outcome, PATIENCE, Target};
 
 cases! { "wakes":
-    an_unlock_wakes_who_begins_to_wait needs Waiting::Unordered;
-    an_unlock_wakes_all_sharers needs Waiting::Unordered;
-    a_write_wakes_who_begins_to_watch;
-    a_publish_wakes_who_begins_to_receive;
+    an_unlock_wakes_who_begins_to_wait needs Modes::Exclusive, Waiting::Unordered;
+    an_unlock_wakes_all_sharers needs Modes::All, Waiting::Unordered;
+    a_write_wakes_who_begins_to_watch needs Registers::Versioned, Watching::Woken;
+    a_publish_wakes_who_begins_to_receive needs Queues::Acked;
 }
 
 const ROUNDS: u32 = 150;

@@ -6,14 +6,14 @@ use super::super::{cases, ensure, soon};
 use super::Moments;
 use crate::{Failure, Outcome, PATIENCE, Target};
 
-cases! { "cancels":
+cases! { "cancels" needs Registers::Versioned:
     a_write_happens_or_not;
     an_update_happens_or_not;
     a_deletion_happens_or_not;
-    a_watch_leaves_nothing;
+    a_watch_leaves_nothing needs Watching::Woken;
     a_count_happens_or_not;
-    a_latch_that_nobody_waits_for_opens;
-    who_left_a_barrier_has_arrived_or_not;
+    a_latch_that_nobody_waits_for_opens needs Watching::Woken;
+    who_left_a_barrier_has_arrived_or_not needs Watching::Woken;
 }
 
 async fn value(register: &Register) -> Result<Option<Vec<u8>>, Failure> {
