@@ -40,9 +40,8 @@ pub fn command(arguments: &[String]) -> Result<ExitCode, String> {
         let names: Vec<&str> = ENGINES.iter().map(|engine| engine.name).collect();
         return Err(format!("there is no engine {wrong}; there are {}", names.join(", ")));
     }
-    let asked = |engine: &&Engine| {
-        arguments.is_empty() || arguments.iter().any(|name| name == engine.name)
-    };
+    let asked =
+        |engine: &&Engine| arguments.is_empty() || arguments.iter().any(|name| name == engine.name);
     Ok(run::run_all(ENGINES.iter().filter(asked).map(one).collect()))
 }
 

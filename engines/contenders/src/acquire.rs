@@ -238,13 +238,14 @@ impl<B: Book> Acquiring<B> {
     async fn wait(&mut self, lines: &Lines) -> Result<()> {
         let now = lines.now;
         let place = |list: &[Contender]| list.iter().position(|other| other.id == self.id);
+        // With several lines the first that is in the way will do: it must go in any case.
         let mut at_most = self.lease() / SIGNS;
         let mut bell = None;
         for line in &lines.lines {
             if let Some(end) = line::next_end(&line.list, now) {
                 at_most = at_most.min(Duration::from_micros(end - now));
             }
-            let place = place(&line.list).unwrap_or(line.list.len());
+            let Some(place) = place(&line.list) else { continue };
             if let Some(blocker) = line::blocker(&line.list, place, now) {
                 bell = bell.or(Some(blocker.id.clone()));
             }

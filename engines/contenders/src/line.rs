@@ -37,10 +37,17 @@ fn fits(before: &[Contender], mode: Mode, now: u64) -> bool {
     }
 }
 
-/// Whoever stands last in the way of the contender at `place`: when that one is gone it is worth
-/// looking again.
+/// The one whose going the contender at `place` waits for, if there is one such: before that it is
+/// not worth looking again. `None`: any going may make room, as with permits.
 pub fn blocker(line: &[Contender], place: usize, now: u64) -> Option<&Contender> {
-    line[..place].iter().rev().find(|before| before.blocks(now))
+    let mut before = line[..place].iter().rev().filter(|before| before.blocks(now));
+    match line[place].mode {
+        // All must go, the nearest too.
+        Mode::Exclusive => before.next(),
+        // Sharers before it come in together with it.
+        Mode::Shared => before.find(|before| before.mode != Mode::Shared || before.is_over(now)),
+        Mode::Permits { .. } => None,
+    }
 }
 
 /// When the line changes by itself: the first time at which somebody in it is out of the way.

@@ -111,3 +111,19 @@ fn permits_agree() {
     let error = line::agree("gpu", &four, Mode::Permits { take: 1, of: 3 }, 100);
     assert!(error.is_err_and(|error| error.to_string().contains("4 permits")));
 }
+
+/// Sharers wait for the writer before them, not for each other, and a writer for whoever is last.
+#[test]
+fn the_right_one_is_waited_for() {
+    let one = |id: &str, mode| Contender { id: id.into(), ..contender(mode, None, 0, true) };
+    let line = [
+        one("writer", Mode::Exclusive),
+        one("first", Mode::Shared),
+        one("second", Mode::Shared),
+        one("late", Mode::Exclusive),
+        one("permits", Mode::Permits { take: 1, of: 2 }),
+    ];
+    let waited_for = |place| line::blocker(&line, place, 100).map(|one| one.id.as_str());
+    let all: Vec<_> = (0..line.len()).map(waited_for).collect();
+    assert_eq!(all, [None, Some("writer"), Some("writer"), Some("second"), None]);
+}
