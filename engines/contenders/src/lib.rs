@@ -16,6 +16,7 @@
 
 mod acquire;
 mod book;
+mod commit;
 mod contender;
 mod engine;
 pub mod limits;
@@ -25,6 +26,7 @@ mod registers;
 mod sessions;
 
 pub use book::{Book, Change, Entry, Key, Seen, Space, Swapped, To, Watch};
+pub use commit::{CommitPlan, Planning, commit_keys, plan_commit};
 pub use contender::Contender;
 pub use engine::LineEngine;
 pub use sessions::{InHand, SessionState, Sessions};

@@ -43,7 +43,8 @@ impl Lines {
         Self { lines: names.iter().map(line).collect(), now: 0 }
     }
 
-    fn of(names: &[Arc<str>], seen: &Seen) -> Result<Self> {
+    /// Reads entries as lines.
+    pub fn of(names: &[Arc<str>], seen: &Seen) -> Result<Self> {
         let line = |(name, entry): (&Arc<str>, &Option<crate::Entry>)| {
             let list = entry.as_ref().map_or(Ok(Vec::new()), contender::read);
             let version = entry.as_ref().map_or(0, |entry| entry.version);
@@ -67,7 +68,8 @@ impl Lines {
         self.lines.iter().map(|line| line.name.clone()).collect()
     }
 
-    fn changes(&self, before: &Self) -> Vec<Change> {
+    /// What must be written to get here from how they were.
+    pub fn changes(&self, before: &Self) -> Vec<Change> {
         let change = |(line, before): (&Line, &Line)| {
             let to = match line.list.is_empty() {
                 _ if line.list == before.list => To::Same,

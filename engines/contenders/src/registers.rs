@@ -45,7 +45,7 @@ fn text(key: &[u8]) -> String {
 }
 
 /// Demands a write that can be carried out.
-fn valid(ask: &Write) -> Result<()> {
+pub(crate) fn valid(ask: &Write) -> Result<()> {
     limits::key(&ask.key)?;
     let bytes = ask.value.as_ref().map_or(0, Vec::len);
     if bytes > limits::VALUE_BYTES {
