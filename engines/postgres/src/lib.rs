@@ -1,0 +1,1 @@
+//! The engine that keeps locks and queues in PostgreSQL.
