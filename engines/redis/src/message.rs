@@ -240,7 +240,7 @@ pub(crate) fn settings(args: &mut Args, config: &QueueConfig) -> String {
     args.text("auto").flag(config.auto_delete);
     args.text("paused").flag(false);
     if let Some(dead) = dead {
-        args.text("dead").text(&dead);
+        args.text("dead_letter").text(&dead);
     }
     text
 }

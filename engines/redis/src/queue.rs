@@ -125,6 +125,9 @@ pub(crate) fn refusal(reply: &mut Reply) -> Result<Error> {
             format!("the delivery with token {what} belongs to another session"),
         ),
         "twice" => (ErrorKind::Invalid, format!("the delivery with token {what} is settled twice")),
+        "itself" => {
+            (ErrorKind::Invalid, format!("queue {what} is redriven to itself; name another"))
+        }
         "no-consumer" => (ErrorKind::NoSession, "the consumer's session has ended".to_owned()),
         _ => return Err(odd("known refusal")),
     };
@@ -302,10 +305,6 @@ impl RedisQueues {
     async fn try_redrive(&self, from: &str, to: Option<&str>, max: u32) -> Result<u32> {
         limits::name(from)?;
         to.map_or(Ok(()), limits::name)?;
-        if to == Some(from) {
-            let wrong = "it is redriven to itself; name another queue";
-            return Err(Error::new(ErrorKind::Invalid, wrong));
-        }
         let mut count = 0;
         while count < max {
             let some = CHUNK.min(max - count);

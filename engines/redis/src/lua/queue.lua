@@ -7,7 +7,7 @@
 --   u  zset    message ids, by time      c  hash  consumers, n hash their credit, o zset by time
 -- The state of a message: p lane, w weight, a failures, b born, y routing key; and where they
 -- apply x expiry, k ordering key, d deaths, r delivered before, and in flight: t token, n session,
--- c consumer, l deadline of its lease.
+-- c consumer, l deadline of its lease. o is the consumer whose lease on it ran out last.
 local Q = {}
 local LANE = 281474976710656 -- 2^48 ages in a lane
 local NEVER = 9007199254740991
@@ -30,7 +30,7 @@ function Q.open(id)
     return opened[id]
   end
   local got = call('HMGET', P .. ':q:' .. id, 'name', 'messages_max', 'bytes_max', 'reject',
-    'ttl', 'lease', 'deliveries_max', 'dead', 'priority_max', 'dedup', 'single', 'auto', 'paused',
+    'ttl', 'lease', 'deliveries_max', 'dead_letter', 'priority_max', 'dedup', 'single', 'auto', 'paused',
     'alone')
   if not got[1] then
     opened[id] = false
@@ -327,7 +327,9 @@ function Q.reap(q)
       call('ZADD', key(q, 'f'), text(at), id)
       Q.due(q, at)
     else
+      local lost = s.c
       Q.land(q, id, s)
+      s.o = lost
       Q.fail(q, id, s, 0)
     end
   end

@@ -11,6 +11,9 @@ local given = ARGV[2] ~= '' and Q.find(ARGV[2])
 if ARGV[2] ~= '' and not given then
   return Q.finish(refusal('not-found', ARGV[2]))
 end
+if given and given.id == q.id then
+  return Q.finish(refusal('itself', q.name))
+end
 local count = 0
 for _, id in ipairs(call('ZRANGE', key(q, 'r'), 0, tonumber(ARGV[3]) - 1)) do
   local s = Q.state(q, id)

@@ -59,33 +59,54 @@ if q.paused then
   max = 0
 end
 
-local taken, bytes, parked = {}, 0, 0
+-- Whether another consumer has credit: then who was too slow for a message does not get it again.
+local another
+local function is_another()
+  if another == nil then
+    local all = call('HGETALL', key(q, 'n'))
+    another = false
+    for i = 1, #all, 2 do
+      another = another or (all[i] ~= consumer and tonumber(all[i + 1]) > 0)
+    end
+  end
+  return another
+end
+
+local taken, bytes, parked, left = {}, 0, 0, {}
 while #taken < max do
   local id = call('ZPOPMIN', key(q, 'r'))[1]
   if not id then
     break
   end
   local s = Q.state(q, id)
-  if (#taken > 0 and bytes + s.w > BYTES) or parked >= WORK then
+  local was_slow = s.o and s.o == consumer and not q.single and not s.k
+  if was_slow and #left < WORK and is_another() then
+    left[#left + 1] = { id, s }
+  elseif (#taken > 0 and bytes + s.w > BYTES) or parked >= WORK then
     call('ZADD', key(q, 'r'), Q.place(s, id), id)
     reply[3] = 1
     break
-  end
-  if s.x then
-    call('ZREM', key(q, 'x'), id)
-  end
-  if s.k and call('HEXISTS', key(q, 'k'), s.k) == 1 then
+  elseif s.k and call('HEXISTS', key(q, 'k'), s.k) == 1 then
     call('ZADD', key(q, 'p') .. ':' .. s.k, Q.place(s, id), id)
     call('SADD', key(q, 'h'), s.k)
     Q.sum(q, 'parked', 1)
     parked = parked + 1
+    if s.x then
+      call('ZREM', key(q, 'x'), id)
+    end
   else
+    if s.x then
+      call('ZREM', key(q, 'x'), id)
+    end
     if s.k then
       call('HSET', key(q, 'k'), s.k, id)
     end
     bytes = bytes + s.w
     taken[#taken + 1] = { id, s }
   end
+end
+for _, one in ipairs(left) do
+  call('ZADD', key(q, 'r'), Q.place(one[2], one[1]), one[1])
 end
 if #taken == 0 then
   return Q.finish(reply)
@@ -107,7 +128,7 @@ for i, one in ipairs(taken) do
     end
   else
     local lasts = lease > 0 and lease or q.lease
-    s.n, s.c, s.l = session, nil, nil
+    s.n, s.c, s.l, s.o = session, nil, nil, nil
     if consumer ~= '' then
       s.c = consumer
     end
