@@ -44,10 +44,10 @@ pub async fn run(given: Given, json: bool) -> Result<ExitCode> {
     logs::start(&settings)?;
     let mut keeper = Keeper::start(&given, &settings)?;
     let users = keeper.users();
-    let tls = tls(&settings)?;
+    let (tls, resp_tls) = (http_tls(&settings)?, resp_tls(&settings)?);
     let listener = listen(&settings).await?;
     let http = listener.local_addr().context("find the port that was taken")?;
-    let resp_port = listen_resp(&settings, &users)?;
+    let resp_port = listen_resp(&settings, &users, resp_tls.as_ref())?;
 
     let asked = || format!("open {}", settings.data_dir.display());
     let engine = NativeEngine::open(&settings.data_dir, options(&settings)).with_context(asked)?;
@@ -56,7 +56,7 @@ pub async fn run(given: Given, json: bool) -> Result<ExitCode> {
         engine.lodge(port.door()).context("open the RESP door")?;
     }
     let secret = secret::load(&settings.data_dir)?;
-    let warnings = warnings(&settings, &tls, users.is_open());
+    let warnings = warnings(&settings, [tls.as_ref(), resp_tls.as_ref()], users.is_open());
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
@@ -66,7 +66,7 @@ pub async fn run(given: Given, json: bool) -> Result<ExitCode> {
         hosts: settings.http_hosts.0.clone(),
         limits: HttpLimits {
             body_bytes: settings.limits_body.size(),
-            connections: descriptors::room_for(settings.limits_connections) as usize,
+            connections: room(&settings, resp_tls.is_some()),
             ..HttpLimits::default()
         },
         counters: Arc::new(Figures::new(engine.metrics())),
@@ -79,7 +79,8 @@ pub async fn run(given: Given, json: bool) -> Result<ExitCode> {
     };
     let mut signals = Signals::listen()?;
     let door = HttpDoor::new(engine.engine(), config);
-    let greeting = Greeting { settings: &settings, http, resp, secure: tls.is_some(), began };
+    let secure = (tls.is_some(), resp_tls.is_some());
+    let greeting = Greeting { settings: &settings, http, resp, secure, began };
     greeting.print(json)?;
     let tls = tls.map(|tls| tls.config);
     let at_terminal = std::io::stdin().is_terminal();
@@ -101,12 +102,17 @@ pub async fn run(given: Given, json: bool) -> Result<ExitCode> {
 }
 
 /// Takes the port of the RESP door.
-fn listen_resp(settings: &Settings, users: &Arc<Users>) -> Result<Option<Listening>> {
+fn listen_resp(
+    settings: &Settings,
+    users: &Arc<Users>,
+    tls: Option<&Tls>,
+) -> Result<Option<Listening>> {
     let Some(address) = settings.resp_listen.0 else { return Ok(None) };
     let mut limits = RespLimits { clients: settings.resp_clients as usize, ..Default::default() };
     limits.scripts.time = settings.resp_script_time;
     let runtime = tokio::runtime::Handle::current();
-    let config = RespConfig { users: users.clone(), runtime, limits };
+    let tls = tls.map(|tls| Arc::new(tls.config.clone()));
+    let config = RespConfig { users: users.clone(), runtime, tls, limits };
     let listening = Listening::on(address, config).map_err(|error| {
         let advice = match error.kind() {
             std::io::ErrorKind::AddrInUse => {
@@ -138,17 +144,35 @@ async fn listen(settings: &Settings) -> Result<TcpListener> {
     listener.with_context(|| format!("listen on {address}"))
 }
 
-fn tls(settings: &Settings) -> Result<Option<Tls>> {
-    match (&settings.http_tls_cert, &settings.http_tls_key) {
+/// Raises the limit on open files for all connections; how many the HTTP door may have.
+fn room(settings: &Settings, resp_tls: bool) -> usize {
+    // TLS takes a pair of sockets more for each client.
+    let each = if resp_tls { 3 } else { 1 };
+    let resp = settings.resp_listen.0.map_or(0, |_| settings.resp_clients.saturating_mul(each));
+    descriptors::room_for(settings.limits_connections, resp) as usize
+}
+
+fn http_tls(settings: &Settings) -> Result<Option<Tls>> {
+    let (chain, key) = (&settings.http_tls_cert, &settings.http_tls_key);
+    tls(chain.as_deref(), key.as_deref(), "speak HTTPS", "http")
+}
+
+fn resp_tls(settings: &Settings) -> Result<Option<Tls>> {
+    let (chain, key) = (&settings.resp_tls_cert, &settings.resp_tls_key);
+    tls(chain.as_deref(), key.as_deref(), "speak TLS with RESP clients", "resp")
+}
+
+fn tls(chain: Option<&Path>, key: Option<&Path>, what: &str, door: &str) -> Result<Option<Tls>> {
+    match (chain, key) {
         (Some(chain), Some(key)) => certificate::load(chain, key).map(Some),
         (None, None) => Ok(None),
-        (Some(_), None) => Err(Failure::usage(
-            "speak HTTPS: there is a certificate and no key; give http.tls_key as well",
-        )
+        (Some(_), None) => Err(Failure::usage(format!(
+            "{what}: there is a certificate and no key; give {door}.tls_key as well"
+        ))
         .into()),
-        (None, Some(_)) => Err(Failure::usage(
-            "speak HTTPS: there is a key and no certificate; give http.tls_cert as well",
-        )
+        (None, Some(_)) => Err(Failure::usage(format!(
+            "{what}: there is a key and no certificate; give {door}.tls_cert as well"
+        ))
         .into()),
     }
 }
@@ -178,23 +202,25 @@ fn durability(durability: Durability) -> &'static str {
 }
 
 /// What an operator should know.
-fn warnings(settings: &Settings, tls: &Option<Tls>, open: bool) -> Vec<String> {
+fn warnings(settings: &Settings, tls: [Option<&Tls>; 2], open: bool) -> Vec<String> {
     let mut warnings = Vec::new();
+    let [http_tls, resp_tls] = tls;
     let resp = settings.resp_listen.0;
     let resp_beyond = resp.is_some_and(|address| !address.ip().is_loopback());
-    let beyond = !settings.http_listen.ip().is_loopback() || resp_beyond;
-    if open && beyond {
+    let http_beyond = !settings.http_listen.ip().is_loopback();
+    if open && (http_beyond || resp_beyond) {
         warnings.push("there are no users: whoever reaches the port may do everything".to_owned());
     }
-    if !open && beyond && tls.is_none() {
+    if !open && http_beyond && http_tls.is_none() {
         warnings.push("passwords and tokens cross the network in the clear: no TLS".to_owned());
     }
-    if !open && resp_beyond {
+    if !open && resp_beyond && resp_tls.is_none() {
         warnings.push("RESP passwords cross the network in the clear: that door has no TLS".into());
     }
-    if let Some(warning) = tls.as_ref().and_then(|tls| tls.warning.clone()) {
-        warnings.push(warning);
-    }
+    let ends = |tls: &Tls| tls.warning.clone();
+    warnings.extend(http_tls.and_then(ends));
+    let resp_ends = resp_tls.and_then(ends);
+    warnings.extend(resp_ends.map(|warning| format!("RESP: {warning}")));
     match settings.durability {
         Durability::Always => {}
         Durability::Interval(micros) => {

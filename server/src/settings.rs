@@ -97,6 +97,11 @@ settings! {
     /// Where the RESP door listens, for programs that lock with Redis. Port 0 takes a free one;
     /// `off` leaves it closed.
     resp_listen: Doorway = "resp.listen", "127.0.0.1:7379";
+    /// The certificate chain of the RESP door, PEM. With it and its key the door speaks TLS and
+    /// nothing else, and clients connect with `rediss://`.
+    resp_tls_cert: Option<PathBuf> = "resp.tls_cert", "";
+    /// The private key of that certificate, PEM.
+    resp_tls_key: Option<PathBuf> = "resp.tls_key", "";
     /// RESP clients at once; more are refused.
     resp_clients: u32 = "resp.clients", "10000";
     /// How long a script of a RESP client may run. The shard does nothing else meanwhile; a script

@@ -87,6 +87,8 @@ fn certificates_that_cannot_serve_are_refused() {
     let here = directory();
     let text = refused(here.path(), &["serve", "--http-tls-cert", "a.pem"], 2);
     assert!(text.contains("give http.tls_key as well"), "{text}");
+    let text = refused(here.path(), &["serve", "--resp-tls-key", "k.pem"], 2);
+    assert!(text.contains("RESP") && text.contains("give resp.tls_cert as well"), "{text}");
     std::fs::write(here.path().join("a.pem"), "no certificate\n").expect("it is writable");
     let both = ["serve", "--http-tls-cert", "a.pem", "--http-tls-key", "a.pem"];
     let text = refused(here.path(), &both, 2);

@@ -11,6 +11,8 @@ mod raw;
 mod redis_rs;
 #[path = "resp/talk.rs"]
 mod talk;
+#[path = "resp/tls.rs"]
+mod tls;
 
 mod support;
 
@@ -73,6 +75,20 @@ impl Door {
         let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("it has memory");
         let number = line.split_whitespace().nth(1).and_then(|text| text.parse::<u64>().ok());
         number.expect("it is a number") * 1024
+    }
+
+    /// Asks with `redis-cli`, whose words are these and whose input is that; what it says.
+    pub fn cli(&self, words: &[&str], input: &str) -> String {
+        let mut call = Command::new("redis-cli");
+        call.args(["-p", &self.port.to_string()]).args(words);
+        let mut process = Process::start(call.stdin(Stdio::piped()).stdout(Stdio::piped()));
+        let mut stdin = process.0.stdin.take().expect("it is piped");
+        stdin.write_all(input.as_bytes()).expect("it reads");
+        drop(stdin);
+        let stdout = process.0.stdout.take().expect("it is piped");
+        let text = std::io::read_to_string(stdout).expect("it prints text");
+        assert!(process.wait().success(), "{words:?}: {text}");
+        text
     }
 
     /// A connection to it.
@@ -225,18 +241,7 @@ fn users() {
 #[test]
 fn redis_cli() {
     let door = Door::open();
-    let cli = |arguments: &[&str], input: &str| {
-        let mut call = Command::new("redis-cli");
-        call.args(["-p", &door.port.to_string()]).args(arguments);
-        let mut process = Process::start(call.stdin(Stdio::piped()).stdout(Stdio::piped()));
-        let mut stdin = process.0.stdin.take().expect("it is piped");
-        stdin.write_all(input.as_bytes()).expect("it reads");
-        drop(stdin);
-        let stdout = process.0.stdout.take().expect("it is piped");
-        let text = std::io::read_to_string(stdout).expect("it prints text");
-        assert!(process.wait().success(), "{arguments:?}: {text}");
-        text
-    };
+    let cli = |words: &[&str], input: &str| door.cli(words, input);
     assert_eq!(cli(&["ping"], ""), "PONG\n");
     assert_eq!(cli(&["set", "cli", "mine", "nx", "px", "30000"], ""), "OK\n");
     assert_eq!(cli(&["set", "cli", "theirs", "nx", "px", "30000"], ""), "\n");

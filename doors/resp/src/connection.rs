@@ -8,11 +8,11 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::time::Instant;
 
 use mio::event::Event;
-use mio::net::TcpStream;
 
 use crate::Reply;
 use crate::codec::{Parser, RequestLimits, Version, write};
 use crate::session::Session;
+use crate::socket::Socket;
 
 /// Bytes read from a socket at one time.
 pub const READ_BYTES: usize = 64 << 10;
@@ -33,7 +33,7 @@ pub struct Connection {
     pub session: Session,
     /// Reads its requests.
     pub parser: Parser,
-    socket: TcpStream,
+    socket: Socket,
     /// What came; `start` is where the first request not carried out begins.
     pub input: Vec<u8>,
     /// See `input`.
@@ -65,7 +65,7 @@ pub struct Connection {
 
 impl Connection {
     /// A client that has just come.
-    pub fn new(id: u64, socket: TcpStream, session: Session, limits: RequestLimits) -> Self {
+    pub fn new(id: u64, socket: Socket, session: Session, limits: RequestLimits) -> Self {
         let name = |address: io::Result<std::net::SocketAddr>| {
             address.map_or_else(|_| "?:0".to_owned(), |address| address.to_string())
         };
@@ -73,8 +73,8 @@ impl Connection {
         let now = Instant::now();
         Self {
             id,
-            peer: name(socket.peer_addr()),
-            local: name(socket.local_addr()),
+            peer: name(socket.peer()),
+            local: name(socket.local()),
             session,
             parser: Parser::new(limits, stranger),
             socket,
@@ -96,7 +96,7 @@ impl Connection {
     }
 
     /// The socket, for the poll.
-    pub fn socket(&mut self) -> &mut TcpStream {
+    pub fn socket(&mut self) -> &mut Socket {
         &mut self.socket
     }
 

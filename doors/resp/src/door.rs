@@ -17,13 +17,16 @@ use leasehold_node::{Bell, Floor, MoveIn, Notice, Resident};
 use leasehold_users::{User, Users};
 use mio::net::TcpListener;
 use mio::{Events, Interest, Poll, Token, Waker};
+use tokio_rustls::rustls::ServerConfig;
 
 use crate::Reply;
 use crate::codec::{Arguments, Parsed, Parser, RequestLimits};
 use crate::connection::{Connection, READ_BYTES, UNREAD_BYTES};
 use crate::execute::arguments;
 use crate::house::House;
+use crate::secure::{Gate, Secure};
 use crate::session::{Session, Waits};
+use crate::socket::{Entrance, Socket};
 use crate::waiting::Blocked;
 
 /// The listener and the bell among the poll's tokens; clients have numbers from 0.
@@ -40,6 +43,8 @@ pub struct RespConfig {
     pub users: Arc<Users>,
     /// Where passwords are checked, which takes too long for the shard's thread.
     pub runtime: tokio::runtime::Handle,
+    /// The certificate and its key: clients speak TLS, and nothing else is understood.
+    pub tls: Option<Arc<ServerConfig>>,
     /// Bounds.
     pub limits: RespLimits,
 }
@@ -49,6 +54,8 @@ pub struct RespConfig {
 pub struct RespLimits {
     /// Clients at one time.
     pub clients: usize,
+    /// How long a TLS handshake may take.
+    pub handshake: Duration,
     /// Bounds of a request.
     pub request: RequestLimits,
     /// Answers that a client has not read, bytes; beyond it is cut off.
@@ -67,6 +74,7 @@ impl Default for RespLimits {
     fn default() -> Self {
         Self {
             clients: 10_000,
+            handshake: Duration::from_secs(10),
             request: RequestLimits::default(),
             output_bytes: 256 << 20,
             listener_bytes: 32 << 20,
@@ -85,7 +93,7 @@ pub(crate) struct RespDoor {
     poll: Poll,
     events: Events,
     waker: Arc<Waker>,
-    listener: TcpListener,
+    entrance: Entrance,
     /// All clients by their place.
     clients: Vec<Option<Box<Connection>>>,
     vacant: Vec<usize>,
@@ -111,7 +119,7 @@ pub(crate) struct RespDoor {
 pub struct Listening {
     poll: Poll,
     waker: Arc<Waker>,
-    listener: TcpListener,
+    entrance: Entrance,
     config: RespConfig,
     address: SocketAddr,
 }
@@ -124,10 +132,21 @@ impl Listening {
     pub fn on(address: SocketAddr, config: RespConfig) -> io::Result<Self> {
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), BELL)?);
-        let mut listener = TcpListener::bind(address)?;
-        poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
-        let address = listener.local_addr()?;
-        Ok(Self { poll, waker, listener, config, address })
+        let (entrance, address) = match &config.tls {
+            Some(tls) => {
+                let secure = Secure { tls: tls.clone(), patience: config.limits.handshake };
+                let gate = Gate::open(address, secure, &config.runtime, waker.clone())?;
+                let address = gate.address;
+                (Entrance::Secure(gate), address)
+            }
+            None => {
+                let mut listener = TcpListener::bind(address)?;
+                poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
+                let address = listener.local_addr()?;
+                (Entrance::Plain(listener), address)
+            }
+        };
+        Ok(Self { poll, waker, entrance, config, address })
     }
 
     /// Where it listens.
@@ -143,12 +162,12 @@ impl Listening {
 
 impl RespDoor {
     fn new(listening: Listening) -> Self {
-        let Listening { poll, waker, listener, config, address } = listening;
+        let Listening { poll, waker, entrance, config, address } = listening;
         Self {
             poll,
             events: Events::with_capacity(EVENTS),
             waker,
-            listener,
+            entrance,
             clients: Vec::new(),
             vacant: Vec::new(),
             places: HashMap::new(),
@@ -168,8 +187,8 @@ impl RespDoor {
     fn accept(&mut self) {
         self.accept_at = None;
         loop {
-            match self.listener.accept() {
-                Ok((socket, _)) => {
+            match self.entrance.accept() {
+                Ok(socket) => {
                     // A refusal below means that the client is gone already.
                     self.welcome(socket).ok();
                 }
@@ -185,8 +204,8 @@ impl RespDoor {
         }
     }
 
-    fn welcome(&mut self, mut socket: mio::net::TcpStream) -> io::Result<()> {
-        socket.set_nodelay(true)?;
+    fn welcome(&mut self, mut socket: Socket) -> io::Result<()> {
+        socket.set_nodelay()?;
         if self.places.len() >= self.house.limits.clients {
             self.house.figures.refused_clients += 1;
             let text = b"-ERR max number of clients reached\r\n";
@@ -421,7 +440,7 @@ impl RespDoor {
                     continue;
                 }
                 // Who comes now may come to stop the script.
-                None if event.token() == LISTENER => {
+                None if event.token() == LISTENER || self.entrance.rings() => {
                     self.accept();
                     self.accept_at = self.accept_at.or(Some(self.house.now));
                     continue;
@@ -506,7 +525,7 @@ impl Resident for RespDoor {
         for event in &self.events {
             match event.token() {
                 LISTENER => accept = true,
-                BELL => {}
+                BELL => accept |= self.entrance.rings(),
                 Token(place) => {
                     let Some(Some(client)) = self.clients.get_mut(place) else { continue };
                     if client.noticed(event) {

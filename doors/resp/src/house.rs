@@ -49,7 +49,7 @@ pub(crate) struct Figures {
 
 impl House {
     pub fn new(config: RespConfig, port: u16) -> Self {
-        let RespConfig { users, runtime, limits } = config;
+        let RespConfig { users, runtime, limits, .. } = config;
         let began = Instant::now();
         let scripts = Some(Scripts::new(limits.scripts));
         Self {

@@ -1,4 +1,4 @@
-//! The certificate of the HTTP door, looked at before clients find out what is wrong with it.
+//! The certificate of a door, looked at before clients find out what is wrong with it.
 
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

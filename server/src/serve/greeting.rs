@@ -21,8 +21,8 @@ pub struct Greeting<'a> {
     pub http: SocketAddr,
     /// Where the RESP door listens.
     pub resp: Option<SocketAddr>,
-    /// It speaks HTTPS.
-    pub secure: bool,
+    /// Whether these doors, in this order, speak TLS.
+    pub secure: (bool, bool),
     /// When the process began.
     pub began: Instant,
 }
@@ -34,8 +34,8 @@ impl Greeting<'_> {
         let ms = self.began.elapsed().as_millis();
         let data = whole(&self.settings.data_dir);
         tracing::info!(%url, data, ms, "ready");
-        let value =
-            json!({ "ready": true, "http": url, "resp": self.resp, "data_dir": data, "ms": ms });
+        let resp = self.resp();
+        let value = json!({ "ready": true, "http": url, "resp": resp, "data_dir": data, "ms": ms });
         print::either(json, &value, || self.text(&url, &data, ms))
     }
 
@@ -47,15 +47,21 @@ impl Greeting<'_> {
             IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
             _ => {}
         }
-        let scheme = if self.secure { "https" } else { "http" };
+        let scheme = if self.secure.0 { "https" } else { "http" };
         format!("{scheme}://{address}")
+    }
+
+    /// Where the RESP door is. Only behind TLS is there more to say than the address.
+    fn resp(&self) -> Option<String> {
+        let scheme = if self.secure.1 { "rediss://" } else { "" };
+        self.resp.map(|address| format!("{scheme}{address}"))
     }
 
     fn text(&self, url: &str, data: &str, ms: u128) -> String {
         let program = std::env::args_os().next().unwrap_or_else(|| "leasehold".into());
         let program = program.display();
         let on = if url == USUAL { String::new() } else { format!(" --on {url}") };
-        let resp = self.resp.map_or_else(String::new, |resp| format!("  RESP   {resp}\n"));
+        let resp = self.resp().map_or_else(String::new, |resp| format!("  RESP   {resp}\n"));
         format!(
             "leasehold {version}, ready after {ms} ms\n\
              \n\

@@ -41,8 +41,8 @@ impl Said {
     }
 }
 
-/// A connection.
-pub struct Raw(pub BufReader<TcpStream>);
+/// A connection, in the clear or through something else.
+pub struct Raw<S: Read + Write = TcpStream>(pub BufReader<S>);
 
 impl Raw {
     pub fn to(port: u16) -> Self {
@@ -52,7 +52,9 @@ impl Raw {
         socket.set_write_timeout(Some(PATIENCE)).expect("it is a socket");
         Self(BufReader::new(socket))
     }
+}
 
+impl<S: Read + Write> Raw<S> {
     pub fn send(&mut self, bytes: &[u8]) {
         self.0.get_mut().write_all(bytes).expect("it is read");
     }

@@ -23,7 +23,7 @@ fn busy(door: &Door) {
     until("it is busy", || matches!(door.raw().line("PING"), Said::Error(_)));
 }
 
-fn number_of(info: &Said, name: &str) -> u64 {
+pub fn number_of(info: &Said, name: &str) -> u64 {
     let Said::Bulk(text) = info else { panic!("it is a text") };
     let text = String::from_utf8_lossy(text);
     let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
