@@ -213,7 +213,7 @@ impl Keys<'_, '_> {
     pub fn set(&mut self, key: &[u8], text: Bytes) -> Result<(), Refusal> {
         self.may_make(key)?;
         let limits = &self.step.v.limits;
-        Step::check_size("the value", text.len(), limits.value_bytes)?;
+        Step::check_size("the value's size in bytes", text.len(), limits.value_bytes)?;
         self.spend(text.len())?;
         let staged = self.stage(key);
         staged.bytes = text.len();

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use leasehold_core::Limits;
 use leasehold_node::Floor;
 use leasehold_users::User;
 
@@ -383,7 +384,8 @@ impl RespDoor {
             ("maxmemory-policy", "noeviction".to_owned()),
             ("notify-keyspace-events", String::new()),
             ("port", self.house.port.to_string()),
-            ("proto-max-bulk-len", limits.request.argument_bytes.to_string()),
+            // What a value may be. An argument may be longer, as bodies of messages are.
+            ("proto-max-bulk-len", Limits::default().value_bytes.to_string()),
             ("save", String::new()),
             ("timeout", "0".to_owned()),
         ];

@@ -266,12 +266,12 @@ fn what_is_too_large_changes_nothing() {
     let limits = Limits { value_bytes: 1000, content_bytes: 4000, ..Limits::default() };
     let mut s = Shard::new(limits);
     let long = "x".repeat(1001);
-    let value = error("ERR the value is 1001; at most 1000 is allowed");
+    let value = error("ERR the value's size in bytes is 1001; at most 1000 is allowed");
     assert_eq!(ask(&mut s, &format!("SET k {long}")), value);
     assert_eq!(ask(&mut s, &format!("APPEND k {long}")), value);
     assert_eq!(ask(&mut s, &format!("MSET a 1 k {long}")), value);
     assert_eq!(ask(&mut s, "EXISTS a"), Reply::Int(0));
-    let far = error("ERR the value is 400000001; at most 1000 is allowed");
+    let far = error("ERR the value's size in bytes is 400000001; at most 1000 is allowed");
     assert_eq!(ask(&mut s, "SETRANGE k 400000000 x"), far);
     let longest = error("ERR string exceeds maximum allowed size (proto-max-bulk-len)");
     assert_eq!(ask(&mut s, "SETRANGE k 536870912 x"), longest);

@@ -242,7 +242,9 @@ fn check_all(scene: &Scene, lens: impl Iterator<Item = usize>) -> Step<()> {
 fn check_length(len: usize, max: usize) -> Step<()> {
     match len > max {
         false => Ok(()),
-        true => Err(Reply::error(format!("ERR the value is {len}; at most {max} is allowed"))),
+        true => Err(Reply::error(format!(
+            "ERR the value's size in bytes is {len}; at most {max} is allowed"
+        ))),
     }
 }
 
