@@ -20,6 +20,9 @@ use crate::table::{self, Command, Entry};
 /// The Redis that clients are told they speak with; what is offered is what that one has.
 const REDIS_VERSION: &str = "7.0.15";
 
+/// For so long after a warning of foreign clients there is no other.
+const WARNED: Duration = Duration::from_secs(60);
+
 /// Whether CLIENT KILL means a client.
 type Test = Box<dyn Fn(&Connection) -> bool>;
 
@@ -303,6 +306,21 @@ impl RespDoor {
         self.resume(client);
     }
 
+    /// Ends a client that speaks HTTP, without an answer.
+    pub(crate) fn end_foreign(&mut self, client: &mut Connection) {
+        client.closing = true;
+        let now = self.house.now;
+        if self.house.warned.is_some_and(|at| now < at + WARNED) {
+            return;
+        }
+        self.house.warned = Some(now);
+        tracing::warn!(
+            peer = client.peer,
+            "closed: it sends POST or Host:, so somebody may be trying to reach this door through \
+             a web browser"
+        );
+    }
+
     fn unblock(&mut self, args: &[&[u8]]) -> Reply {
         let Some(id) = integer(args[2]) else {
             return Reply::error("ERR value is not an integer or out of range");
@@ -476,6 +494,13 @@ fn greet(client: &mut Connection, resp3: bool, name: Option<Vec<u8>>) {
         pair("modules", Reply::Array(Vec::new())),
     ]);
     client.say(&reply, 0);
+}
+
+/// Whether a request is a line of HTTP. A web page can make its visitor's browser send such lines
+/// to any port, with commands of the page's choice below them; so, as in Redis, nothing below them
+/// is read.
+pub(crate) fn is_foreign(name: &[u8]) -> bool {
+    name.eq_ignore_ascii_case(b"post") || name.eq_ignore_ascii_case(b"host:")
 }
 
 fn client_reply(client: &mut Connection, how: &[u8]) {

@@ -22,6 +22,7 @@ use tokio_rustls::rustls::ServerConfig;
 use crate::Reply;
 use crate::codec::{Arguments, Parsed, Parser, RequestLimits};
 use crate::connection::{Connection, READ_BYTES, UNREAD_BYTES};
+use crate::converse::is_foreign;
 use crate::execute::arguments;
 use crate::house::House;
 use crate::secure::{Gate, Secure};
@@ -596,6 +597,10 @@ fn busy(client: &mut Connection) -> bool {
         let stops = request.argument(0).eq_ignore_ascii_case(b"script")
             && request.argument(1).eq_ignore_ascii_case(b"kill");
         at += request.used();
+        if is_foreign(request.argument(0)) {
+            client.closing = true;
+            break;
+        }
         if client.session.is_stranger() {
             client.say(&Reply::error("NOAUTH Authentication required."), 0);
         } else if stops && !client.session.rules() {

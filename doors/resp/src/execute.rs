@@ -12,6 +12,7 @@ use crate::Reply;
 use crate::commands;
 use crate::commands::blocking::Attempt;
 use crate::connection::Connection;
+use crate::converse::is_foreign;
 use crate::door::RespDoor;
 use crate::pubsub::Way;
 use crate::scene::Scene;
@@ -42,6 +43,7 @@ impl RespDoor {
         client.asked = self.house.now;
         let entry = match table::resolve(args) {
             Ok(entry) => entry,
+            Err(_) if is_foreign(args[0]) => return self.end_foreign(client),
             Err(reply) => return refuse(client, reply),
         };
         client.session.last = entry.name;

@@ -27,6 +27,8 @@ pub(crate) struct House {
     /// Clients to be ended at the end of the turn.
     pub doomed: BTreeSet<u64>,
     pub figures: Figures,
+    /// When a foreign client was last warned of.
+    pub warned: Option<Instant>,
     /// The time of the turn.
     pub now: Instant,
     pub began: Instant,
@@ -63,6 +65,7 @@ impl House {
             next_ticket: 0,
             doomed: BTreeSet::new(),
             figures: Figures::default(),
+            warned: None,
             now: began,
             began,
             port,
