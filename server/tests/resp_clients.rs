@@ -5,6 +5,8 @@
 //! for the server to be killed and started again on the same data and port. The libraries are put
 //! into place by `cargo xtask clients`; without them these tests fail and say so.
 
+#[path = "resp/native.rs"]
+mod native;
 #[path = "resp/permit.rs"]
 mod permit;
 #[path = "resp/raw.rs"]

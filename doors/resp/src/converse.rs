@@ -80,6 +80,7 @@ impl RespDoor {
             }
             Command::Reset => {
                 self.stop_listening(client);
+                self.stop_all(client, floor);
                 let open = self.house.users.is_open();
                 let shard = client.session.shard;
                 client.session = Session { open, shard, ..Session::default() };
@@ -220,6 +221,11 @@ impl RespDoor {
                     return client.say(&Reply::error(text), 0);
                 }
             };
+        }
+        if !resp3 && !client.session.consumes.is_empty() {
+            let text = "ERR messages are pushed to this connection, which needs RESP3; send \
+                        QUEUE.STOP first";
+            return client.say(&Reply::error(text), 0);
         }
         let (mut login, mut name) = (None, None);
         while let Some(option) = rest.next() {

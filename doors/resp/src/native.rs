@@ -38,10 +38,12 @@ impl RespDoor {
         args: &[&[u8]],
         floor: &mut dyn Floor,
     ) {
-        if entry.id == Command::LeaseSession {
-            return self.lease_session(client, args, floor);
+        match entry.id {
+            Command::LeaseSession => return self.lease_session(client, args, floor),
+            Command::QueueStop => return self.stop(client, args, floor),
+            _ => {}
         }
-        let wish = match wish(entry.id, args, client.session.resp3) {
+        let mut wish = match wish(entry.id, args, client.session.resp3) {
             Ok(wish) => wish,
             Err(wrong) => return client.say(&wrong, 0),
         };
@@ -50,6 +52,12 @@ impl RespDoor {
             let label = (!label.is_empty()).then(|| Arc::from(label.as_str()));
             let op = Op::OpenSession { ttl_us: None, resume: None, label };
             return self.submit(client, SessionId::NONE, op, Asked::Session(kept(args)), floor);
+        }
+        if let Op::Consume(consume) = &wish.op
+            && wish.asked.is_consumer()
+            && let Some((_, id)) = client.session.consumer_of(args[1])
+        {
+            wish = Wish { op: Op::Credit(id, consume.credit), asked: Asked::Done, session: true };
         }
         let session = if wish.session { client.session.shard } else { SessionId::NONE };
         self.submit(client, session, wish.op, wish.asked, floor);
@@ -66,6 +74,26 @@ impl RespDoor {
         let ticket = self.house.ticket(client.id);
         client.session.waits = Some(Waits::Shard(ticket, asked));
         floor.submit(Ask { ticket: Ticket(u64::from(ticket)), session, request: None, op });
+    }
+
+    /// QUEUE.STOP. What the consumer has in flight can still be settled.
+    fn stop(&mut self, client: &mut Connection, args: &[&[u8]], floor: &mut dyn Floor) {
+        if args.len() > 2 {
+            return client.say(&syntax(), 0);
+        }
+        let Some((ticket, id)) = client.session.consumer_of(args[1]) else {
+            return client.say(&Reply::Int(0), 0);
+        };
+        let session = client.session.shard;
+        self.submit(client, session, Op::StopConsumer(id), Asked::Stop(ticket), floor);
+    }
+
+    /// Ends all consumers of a client, which gets no more messages.
+    pub(crate) fn stop_all(&mut self, client: &mut Connection, floor: &mut dyn Floor) {
+        for (ticket, (_, id)) in std::mem::take(&mut client.session.consumes) {
+            self.house.tickets.remove(&ticket);
+            floor.submit(self.house.command(client.session.shard, Op::StopConsumer(id)));
+        }
     }
 
     /// LEASE.SESSION: `[OPEN] | ID | CLOSE`.
@@ -86,6 +114,8 @@ impl RespDoor {
             }
             b"close" if shard == SessionId::NONE => client.say(&Reply::Int(0), 0),
             b"close" => {
+                // Its consumers end with it.
+                self.stop_all(client, floor);
                 client.session.shard = SessionId::NONE;
                 self.submit(client, shard, Op::CloseSession { lost: false }, Asked::Done, floor);
             }
@@ -120,14 +150,22 @@ impl RespDoor {
                 client.session.again = Some(again);
                 self.resume(client);
             }
-            (Notice::Reply(Ok(Outcome::Consuming(_))), Some(Asked::Consumer(queue))) => {
-                client.session.consumes.insert(ticket, queue);
+            (Notice::Reply(Ok(Outcome::Consuming(id))), Some(Asked::Consumer(queue))) => {
+                client.session.consumes.insert(ticket, (queue, id));
                 client.say(&Reply::OK, 0);
                 self.resume(client);
             }
             // A one-shot consumer is told its number first and its message after that.
             (Notice::Reply(Ok(Outcome::Consuming(_))), Some(asked)) => {
                 client.session.waits = Some(Waits::Shard(ticket, asked));
+            }
+            (Notice::Reply(result), Some(Asked::Stop(consumer))) => {
+                self.house.tickets.remove(&ticket);
+                self.house.tickets.remove(&consumer);
+                client.session.consumes.remove(&consumer);
+                // It may have ended with its queue in the meantime.
+                client.say(&Reply::Int(i64::from(result.is_ok())), 0);
+                self.resume(client);
             }
             (Notice::Delivery(delivery), Some(Asked::Message)) => {
                 self.house.tickets.remove(&ticket);
@@ -168,13 +206,13 @@ impl RespDoor {
                 vec![Reply::bulk("session-lost")]
             }
             Notice::Delivery(delivery) => {
-                let Some(queue) = client.session.consumes.get(&ticket) else { return };
+                let Some((queue, _)) = client.session.consumes.get(&ticket) else { return };
                 let name = Reply::bulk(queue.as_bytes());
                 vec![Reply::bulk("delivery"), name, message(&delivery.0, &delivery.1)]
             }
             Notice::ConsumerEnded(_) => {
                 self.house.tickets.remove(&ticket);
-                let Some(queue) = client.session.consumes.remove(&ticket) else { return };
+                let Some((queue, _)) = client.session.consumes.remove(&ticket) else { return };
                 vec![Reply::bulk("consumer-ended"), Reply::bulk(queue.as_bytes())]
             }
             Notice::Reply(_) | Notice::Peeked(_) => return,

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
-use leasehold_core::SessionId;
+use leasehold_core::{ConsumerId, SessionId};
 use leasehold_users::{Permission, User};
 
 use crate::pubsub::{Name, Way};
@@ -44,7 +44,7 @@ pub struct Session {
     /// A request to be carried out now that there is a session.
     pub again: Option<Kept>,
     /// Queues whose messages it gets as they come, by the ticket.
-    pub consumes: BTreeMap<u32, leasehold_core::Name>,
+    pub consumes: BTreeMap<u32, (leasehold_core::Name, ConsumerId)>,
     /// The command that it last sent.
     pub last: &'static str,
 }
@@ -95,6 +95,13 @@ impl Session {
     pub fn rules(&self) -> bool {
         let may = |user: &Arc<User>| user.may_all(Permission::Admin, "");
         self.open || self.user.as_ref().is_some_and(may)
+    }
+
+    /// Its consumer of a queue, with the ticket.
+    pub fn consumer_of(&self, queue: &[u8]) -> Option<(u32, ConsumerId)> {
+        let all = self.consumes.iter();
+        let mut own = all.filter(|(_, (name, _))| name.as_bytes() == queue);
+        own.next().map(|(ticket, (_, id))| (*ticket, *id))
     }
 
     /// How many names it listens to.

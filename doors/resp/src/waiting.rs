@@ -32,8 +32,17 @@ pub enum Asked {
     Message,
     /// Messages of a queue as they come.
     Consumer(Name),
+    /// The end of the consumer with this ticket.
+    Stop(u32),
     /// A session for this connection, before the request that needs it is carried out.
     Session(Kept),
+}
+
+impl Asked {
+    /// Whether messages are to come until it is stopped.
+    pub fn is_consumer(&self) -> bool {
+        matches!(self, Self::Consumer(_))
+    }
 }
 
 impl Blocked {

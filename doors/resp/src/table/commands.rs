@@ -359,5 +359,7 @@ commands! {
             "Takes messages, and waits for them if asked to.";
         QueueReject "queue.reject" -3 [WRITE NOSCRIPT FAST] (1 1 1 0)
             "Gives a message up as not to be delivered again.";
+        QueueStop "queue.stop" -2 [WRITE NOSCRIPT FAST] (1 1 1 0)
+            "Receives no more messages of a queue.";
     }
 }
