@@ -9,7 +9,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use leasehold_core::{Command, Keys, Ticket};
+use leasehold_core::{Command, Keys, SessionId, Ticket, Token};
 use leasehold_env::Disk;
 
 use crate::client::Notice;
@@ -58,6 +58,9 @@ pub trait Floor {
     /// Whether the disk has room for new things.
     fn has_room(&mut self) -> bool;
 
+    /// The session of the hold with this token; none when there is no such hold.
+    fn session_of(&self, token: Token) -> SessionId;
+
     /// How many keys there are, and how many locks are held.
     fn counts(&self) -> (usize, usize);
 }
@@ -79,6 +82,11 @@ impl<D: Disk> Floor for Shard<D> {
 
     fn has_room(&mut self) -> bool {
         self.has_room_for_keys()
+    }
+
+    fn session_of(&self, token: Token) -> SessionId {
+        let state = self.core.state();
+        state.grant_with(token.0).map_or(SessionId::NONE, |slot| state.grants()[slot].session)
     }
 
     fn counts(&self) -> (usize, usize) {

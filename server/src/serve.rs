@@ -52,10 +52,10 @@ pub async fn run(given: Given, json: bool) -> Result<ExitCode> {
     let asked = || format!("open {}", settings.data_dir.display());
     let engine = NativeEngine::open(&settings.data_dir, options(&settings)).with_context(asked)?;
     let resp = resp_port.as_ref().map(Listening::address);
-    if let Some(port) = resp_port {
-        engine.lodge(port.door()).context("open the RESP door")?;
-    }
     let secret = secret::load(&settings.data_dir)?;
+    if let Some(port) = resp_port {
+        engine.lodge(port.door(&secret)).context("open the RESP door")?;
+    }
     let warnings = warnings(&settings, [tls.as_ref(), resp_tls.as_ref()], users.is_open());
     for warning in &warnings {
         tracing::warn!("{warning}");

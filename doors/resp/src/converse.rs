@@ -79,11 +79,11 @@ impl RespDoor {
                 return;
             }
             Command::Reset => {
+                // Whoever uses the connection next begins anew.
                 self.stop_listening(client);
-                self.stop_all(client, floor);
+                self.leave_shard(client, floor);
                 let open = self.house.users.is_open();
-                let shard = client.session.shard;
-                client.session = Session { open, shard, ..Session::default() };
+                client.session = Session { open, ..Session::default() };
                 Reply::Status("RESET".into())
             }
             Command::ClientReply => return client_reply(client, args[2]),

@@ -12,7 +12,6 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use leasehold_core::{Op, SessionId, Ticket};
 use leasehold_node::{Bell, Floor, MoveIn, Notice, Resident};
 use leasehold_users::{User, Users};
 use mio::net::TcpListener;
@@ -25,8 +24,9 @@ use crate::connection::{Connection, READ_BYTES, UNREAD_BYTES};
 use crate::converse::is_foreign;
 use crate::execute::arguments;
 use crate::house::House;
+use crate::lasting::Proofs;
 use crate::secure::{Gate, Secure};
-use crate::session::{Session, Waits};
+use crate::session::Session;
 use crate::socket::{Entrance, Socket};
 use crate::waiting::Blocked;
 
@@ -156,13 +156,16 @@ impl Listening {
     }
 
     /// What `Node::lodge` takes: the door opens on the shard's thread.
-    pub fn door(self) -> MoveIn {
-        Box::new(move || Box::new(RespDoor::new(self)))
+    ///
+    /// The secret proves whose a session is; it has to stay the same over restarts.
+    pub fn door(self, secret: &[u8; 32]) -> MoveIn {
+        let proofs = Proofs::new(secret);
+        Box::new(move || Box::new(RespDoor::new(self, proofs)))
     }
 }
 
 impl RespDoor {
-    fn new(listening: Listening) -> Self {
+    fn new(listening: Listening, proofs: Proofs) -> Self {
         let Listening { poll, waker, entrance, config, address } = listening;
         Self {
             poll,
@@ -177,7 +180,7 @@ impl RespDoor {
             serving: BTreeSet::new(),
             missed: BTreeSet::new(),
             scratch: vec![0; READ_BYTES].into_boxed_slice(),
-            house: House::new(config, address.port()),
+            house: House::new(config, address.port(), proofs),
             blocked: Blocked::default(),
             verdicts: Arc::default(),
             next_id: 1,
@@ -365,15 +368,7 @@ impl RespDoor {
         self.poll.registry().deregister(client.socket()).ok();
         self.stop_listening(&mut client);
         self.blocked.forget(client.id, client.session.waits.as_ref());
-        if let Some(Waits::Shard(ticket, _)) = client.session.waits.take() {
-            self.house.tickets.remove(&ticket);
-            let op = Op::Cancel(Ticket(leasehold_node::resident_ticket(ticket)));
-            floor.submit(self.house.command(client.session.shard, op));
-        }
-        if client.session.shard != SessionId::NONE {
-            let op = Op::CloseSession { lost: true };
-            floor.submit(self.house.command(client.session.shard, op));
-        }
+        self.leave_shard(&mut client, floor);
         self.places.remove(&client.id);
         self.vacant.push(place);
         self.house.figures.clients -= 1;
@@ -509,7 +504,8 @@ impl Resident for RespDoor {
     fn wait(&mut self, at_most: Option<Duration>) {
         let own = self.next_due().map(|due| due.saturating_duration_since(Instant::now()));
         let mut time = [at_most, own].into_iter().flatten().min();
-        if !self.ready.is_empty() || !self.house.doomed.is_empty() {
+        let unclaimed = !self.house.unclaimed.is_empty();
+        if unclaimed || !self.ready.is_empty() || !self.house.doomed.is_empty() {
             time = Some(Duration::ZERO);
         }
         if let Err(error) = self.poll.poll(&mut self.events, time)
@@ -541,6 +537,7 @@ impl Resident for RespDoor {
             self.accept();
         }
         self.take_verdicts();
+        self.close_unclaimed(floor);
         self.look_at_users();
         while let Some(place) = self.serving.pop_first() {
             self.serve(place, floor);

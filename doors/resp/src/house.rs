@@ -8,6 +8,7 @@ use leasehold_core::{Command, Op, SessionId, Ticket};
 use leasehold_users::Users;
 
 use crate::door::{RespConfig, RespLimits};
+use crate::lasting::Proofs;
 use crate::pubsub::Pubsub;
 use crate::script::Scripts;
 
@@ -21,6 +22,10 @@ pub(crate) struct House {
     pub pubsub: Pubsub,
     /// Away while one runs.
     pub scripts: Option<Scripts>,
+    /// Proves whose a session is.
+    pub proofs: Proofs,
+    /// Sessions whose clients were gone before they were open.
+    pub unclaimed: Vec<SessionId>,
     /// Which client asked with which ticket.
     pub tickets: HashMap<u32, u64>,
     next_ticket: u32,
@@ -50,7 +55,7 @@ pub(crate) struct Figures {
 }
 
 impl House {
-    pub fn new(config: RespConfig, port: u16) -> Self {
+    pub fn new(config: RespConfig, port: u16, proofs: Proofs) -> Self {
         let RespConfig { users, runtime, limits, .. } = config;
         let began = Instant::now();
         let scripts = Some(Scripts::new(limits.scripts));
@@ -61,6 +66,8 @@ impl House {
             limits,
             pubsub: Pubsub::default(),
             scripts,
+            proofs,
+            unclaimed: Vec::new(),
             tickets: HashMap::new(),
             next_ticket: 0,
             doomed: BTreeSet::new(),

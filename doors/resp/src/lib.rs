@@ -17,6 +17,7 @@ mod door;
 mod execute;
 mod glob;
 mod house;
+mod lasting;
 mod listen;
 mod native;
 mod pubsub;

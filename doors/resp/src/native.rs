@@ -3,7 +3,7 @@
 //! These are commands of the shard itself: they wait there, in its lines, woken and never polling,
 //! and everybody who uses another door stands in the same lines. A client that waits is not read
 //! until it is answered. What it holds without a session lives by its TTL; deliveries, and leases
-//! that are entered again, belong to a session that ends with the connection.
+//! that are entered again or end with it, belong to a session (see `lasting`).
 
 use std::sync::Arc;
 
@@ -47,23 +47,28 @@ impl RespDoor {
             Ok(wish) => wish,
             Err(wrong) => return client.say(&wrong, 0),
         };
-        if wish.session && client.session.shard == SessionId::NONE {
-            let label = String::from_utf8_lossy(&client.session.name).into_owned();
-            let label = (!label.is_empty()).then(|| Arc::from(label.as_str()));
-            let op = Op::OpenSession { ttl_us: None, resume: None, label };
-            return self.submit(client, SessionId::NONE, op, Asked::Session(kept(args)), floor);
+        if client.session.lacks(wish.needs) {
+            return self.open_session(client, kept(args), floor);
         }
         if let Op::Consume(consume) = &wish.op
             && wish.asked.is_consumer()
             && let Some((_, id)) = client.session.consumer_of(args[1])
         {
-            wish = Wish { op: Op::Credit(id, consume.credit), asked: Asked::Done, session: true };
+            (wish.op, wish.asked) = (Op::Credit(id, consume.credit), Asked::Done);
         }
-        let session = if wish.session { client.session.shard } else { SessionId::NONE };
+        let session = match (&wish.op, wish.needs) {
+            // Whoever took it in a session gives it back in that session.
+            (Op::Renew { hold, .. } | Op::Release(hold), _) => {
+                client.session.own(floor.session_of(hold.token))
+            }
+            (_, Needs::Nothing) => SessionId::NONE,
+            (_, Needs::Leases) => client.session.for_leases(),
+            (_, Needs::Deliveries) => client.session.shard,
+        };
         self.submit(client, session, wish.op, wish.asked, floor);
     }
 
-    fn submit(
+    pub(crate) fn submit(
         &mut self,
         client: &mut Connection,
         session: SessionId,
@@ -73,6 +78,7 @@ impl RespDoor {
     ) {
         let ticket = self.house.ticket(client.id);
         client.session.waits = Some(Waits::Shard(ticket, asked));
+        client.session.asked_in = session;
         floor.submit(Ask { ticket: Ticket(u64::from(ticket)), session, request: None, op });
     }
 
@@ -96,42 +102,17 @@ impl RespDoor {
         }
     }
 
-    /// LEASE.SESSION: `[OPEN] | ID | CLOSE`.
-    fn lease_session(&mut self, client: &mut Connection, args: &[&[u8]], floor: &mut dyn Floor) {
-        let shard = client.session.shard;
-        let how = args.get(1).map_or_else(|| b"id".to_vec(), |how| how.to_ascii_lowercase());
-        match how.as_slice() {
-            b"id" => {
-                let open = shard != SessionId::NONE;
-                let reply = if open { Reply::Int(shard.0 as i64) } else { Reply::Nil };
-                client.say(&reply, 0);
-            }
-            b"open" if shard != SessionId::NONE => client.say(&Reply::Int(shard.0 as i64), 0),
-            b"open" => {
-                let op = Op::OpenSession { ttl_us: None, resume: None, label: None };
-                let again = vec![b"LEASE.SESSION".to_vec(), b"ID".to_vec()];
-                self.submit(client, SessionId::NONE, op, Asked::Session(again), floor);
-            }
-            b"close" if shard == SessionId::NONE => client.say(&Reply::Int(0), 0),
-            b"close" => {
-                // Its consumers end with it.
-                self.stop_all(client, floor);
-                client.session.shard = SessionId::NONE;
-                self.submit(client, shard, Op::CloseSession { lost: false }, Asked::Done, floor);
-            }
-            _ => {
-                let text = "ERR syntax error; LEASE.SESSION takes OPEN, ID or CLOSE";
-                client.say(&Reply::error(text), 0);
-            }
-        }
-    }
-
     /// The shard told something.
     pub(crate) fn heard(&mut self, ticket: u32, notice: Notice) {
         let Some(id) = self.house.tickets.get(&ticket).copied() else { return };
+        let opened = match &notice {
+            Notice::Reply(Ok(Outcome::Session { id, .. })) => Some(*id),
+            _ => None,
+        };
         let known = self.with_client(id, |door, client| door.told(client, ticket, notice));
         if known.is_none() {
             self.house.tickets.remove(&ticket);
+            self.house.unclaimed.extend(opened);
         }
     }
 
@@ -146,9 +127,12 @@ impl RespDoor {
         match (notice, waits) {
             (Notice::Reply(Ok(Outcome::Session { id, .. })), Some(Asked::Session(again))) => {
                 // The ticket stays: losses of what the session holds come with it.
-                client.session.shard = id;
+                (client.session.shard, client.session.shard_ticket) = (id, ticket);
                 client.session.again = Some(again);
                 self.resume(client);
+            }
+            (Notice::Reply(Ok(Outcome::Session { id, .. })), Some(Asked::Lasting(wanted))) => {
+                self.got_lasting(client, id, ticket, &wanted);
             }
             (Notice::Reply(Ok(Outcome::Consuming(id))), Some(Asked::Consumer(queue))) => {
                 client.session.consumes.insert(ticket, (queue, id));
@@ -202,7 +186,10 @@ impl RespDoor {
                 text(format!("{ending:?}").to_ascii_lowercase()),
             ],
             Notice::SessionEnded(_) => {
-                client.session.shard = SessionId::NONE;
+                self.house.tickets.remove(&ticket);
+                if client.session.lasting.take_if(|lasting| lasting.ticket == ticket).is_none() {
+                    client.session.shard = SessionId::NONE;
+                }
                 vec![Reply::bulk("session-lost")]
             }
             Notice::Delivery(delivery) => {
@@ -227,17 +214,27 @@ impl RespDoor {
 struct Wish {
     op: Op,
     asked: Asked,
-    /// It needs a session.
-    session: bool,
+    needs: Needs,
+}
+
+/// What kind of session a request needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Needs {
+    /// None.
+    Nothing,
+    /// One that may hold leases: the lasting one if there is one.
+    Leases,
+    /// The connection's own.
+    Deliveries,
 }
 
 impl Wish {
     fn plain(op: Op, asked: Asked) -> Result<Self, Wrong> {
-        Ok(Self { op, asked, session: false })
+        Ok(Self { op, asked, needs: Needs::Nothing })
     }
 
     fn in_session(op: Op, asked: Asked) -> Result<Self, Wrong> {
-        Ok(Self { op, asked, session: true })
+        Ok(Self { op, asked, needs: Needs::Deliveries })
     }
 }
 
@@ -330,11 +327,12 @@ fn wish(command: Command, args: &[&[u8]], resp3: bool) -> Result<Wish, Wrong> {
     }
 }
 
-/// `LEASE.ACQUIRE name holder PX ms [WAIT ms] [SHARED | PERMITS n OF m] [REENTRANT] [META text]`
+/// `LEASE.ACQUIRE name holder PX ms [WAIT ms] [SHARED | PERMITS n OF m] [REENTRANT] [SESSION]
+/// [META text]`
 fn acquire(name: Name, args: &[&[u8]]) -> Result<Wish, Wrong> {
     let mut words = Words(&args[3..]);
     let (mut ttl_us, mut wait, mut mode) = (None, Wait::No, Mode::Exclusive);
-    let mut reentrant = false;
+    let (mut reentrant, mut session) = (false, false);
     let mut label = String::from_utf8_lossy(args[2]).into_owned();
     while let Some(word) = words.next() {
         match word.as_slice() {
@@ -349,6 +347,7 @@ fn acquire(name: Name, args: &[&[u8]]) -> Result<Wish, Wrong> {
                 mode = Mode::Permits { take, of: words.number()? };
             }
             b"reentrant" => reentrant = true,
+            b"session" => session = true,
             b"meta" => {
                 let text = words.raw().ok_or_else(syntax)?;
                 label = format!("{label} {}", String::from_utf8_lossy(text));
@@ -356,21 +355,23 @@ fn acquire(name: Name, args: &[&[u8]]) -> Result<Wish, Wrong> {
             _ => return Err(syntax()),
         }
     }
-    if ttl_us.is_none() {
-        let text = "ERR a lease needs an end: give PX milliseconds, renew it with LEASE.RENEW";
+    if ttl_us.is_none() && !session {
+        let text = "ERR a lease needs an end: give PX milliseconds and renew it with LEASE.RENEW, \
+                    or let it end with the SESSION";
         return Err(Reply::error(text));
     }
     let acquire = Acquire {
         wants: Wants::One(name, mode),
         hold: hold_number(args[2]),
         reentrant,
-        tenure: Tenure { ttl_us, session: false },
+        tenure: Tenure { ttl_us, session },
         wait,
         lock_delay_us: 0,
         label: Some(label.into()),
     };
     // Entering again needs a session to tell holders apart.
-    Ok(Wish { op: Op::Acquire(Box::new(acquire)), asked: Asked::Lease, session: reentrant })
+    let needs = if reentrant || session { Needs::Leases } else { Needs::Nothing };
+    Ok(Wish { op: Op::Acquire(Box::new(acquire)), asked: Asked::Lease, needs })
 }
 
 fn hold<'a>(name: Name, args: &'a [&'a [u8]]) -> Result<(HoldRef, &'a [&'a [u8]]), Wrong> {
@@ -448,7 +449,7 @@ fn consume(queue: Name, credit: u32, once: Option<Wait>) -> Op {
 }
 
 /// Options of a command, one after the other.
-struct Words<'a>(&'a [&'a [u8]]);
+pub(crate) struct Words<'a>(pub &'a [&'a [u8]]);
 
 impl<'a> Words<'a> {
     fn raw(&mut self) -> Option<&'a [u8]> {
@@ -458,7 +459,7 @@ impl<'a> Words<'a> {
     }
 
     /// The next in small letters.
-    fn next(&mut self) -> Option<Vec<u8>> {
+    pub fn next(&mut self) -> Option<Vec<u8>> {
         self.raw().map(<[u8]>::to_ascii_lowercase)
     }
 
@@ -468,14 +469,14 @@ impl<'a> Words<'a> {
     }
 
     /// A time in milliseconds; gives microseconds.
-    fn milliseconds(&mut self) -> Result<u64, Wrong> {
+    pub fn milliseconds(&mut self) -> Result<u64, Wrong> {
         let number = self.raw().and_then(integer).and_then(|number| u64::try_from(number).ok());
         let micros = number.and_then(|number| number.checked_mul(1000));
         micros.ok_or_else(|| Reply::error("ERR the time is not a number of milliseconds"))
     }
 }
 
-fn syntax() -> Wrong {
+pub(crate) fn syntax() -> Wrong {
     Reply::error("ERR syntax error")
 }
 
@@ -578,6 +579,7 @@ fn refused(refusal: &Refusal, asked: &Asked) -> Reply {
         (Refusal::StaleToken { .. } | Refusal::StaleDelivery(_), _) => {
             Reply::error(format!("STALE {refusal}"))
         }
+        (Refusal::NoSession(_), _) => Reply::error(format!("NOSESSION {refusal}")),
         (Refusal::NoQueue, _) => Reply::error(format!("NOQUEUE {refusal}")),
         (Refusal::Deadlock(_), _) => Reply::error(format!("DEADLOCK {refusal}")),
         (Refusal::DiskFull | Refusal::QueueFull(_) | Refusal::Limit(..), _) => {

@@ -7,6 +7,8 @@ use std::time::Instant;
 use leasehold_core::{ConsumerId, SessionId};
 use leasehold_users::{Permission, User};
 
+use crate::lasting::Lasting;
+use crate::native::Needs;
 use crate::pubsub::{Name, Way};
 use crate::table::Entry;
 use crate::waiting::Asked;
@@ -39,8 +41,14 @@ pub struct Session {
     pub listens: BTreeSet<(Way, Name)>,
     /// What it waits for; nothing more is carried out for it before.
     pub waits: Option<Waits>,
-    /// Its session in the shard, for leases and queues; 0: none was needed yet.
+    /// Its own session in the shard, for leases and queues; 0: none was needed yet.
     pub shard: SessionId,
+    /// The ticket that losses of that session come with.
+    pub shard_ticket: u32,
+    /// Its session that outlives the connection.
+    pub lasting: Option<Lasting>,
+    /// The session in which it asked for what it waits for.
+    pub asked_in: SessionId,
     /// A request to be carried out now that there is a session.
     pub again: Option<Kept>,
     /// Queues whose messages it gets as they come, by the ticket.
@@ -95,6 +103,26 @@ impl Session {
     pub fn rules(&self) -> bool {
         let may = |user: &Arc<User>| user.may_all(Permission::Admin, "");
         self.open || self.user.as_ref().is_some_and(may)
+    }
+
+    /// The session that holds its leases, if there is one.
+    pub fn for_leases(&self) -> SessionId {
+        self.lasting.as_ref().map_or(self.shard, |lasting| lasting.id)
+    }
+
+    /// This session if it is one of its own, or none.
+    pub fn own(&self, id: SessionId) -> SessionId {
+        let own = id == self.shard || id == self.for_leases();
+        if own { id } else { SessionId::NONE }
+    }
+
+    /// Whether it has to open a session first.
+    pub fn lacks(&self, needs: Needs) -> bool {
+        match needs {
+            Needs::Nothing => false,
+            Needs::Leases => self.for_leases() == SessionId::NONE,
+            Needs::Deliveries => self.shard == SessionId::NONE,
+        }
     }
 
     /// Its consumer of a queue, with the ticket.

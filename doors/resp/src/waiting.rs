@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use leasehold_core::Name;
 
+use crate::lasting::Wanted;
 use crate::session::{Kept, Waits};
 
 /// Lines of clients, one for each key that somebody waits for.
@@ -34,6 +35,8 @@ pub enum Asked {
     Consumer(Name),
     /// The end of the consumer with this ticket.
     Stop(u32),
+    /// A session that outlives this connection.
+    Lasting(Wanted),
     /// A session for this connection, before the request that needs it is carried out.
     Session(Kept),
 }

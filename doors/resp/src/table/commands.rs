@@ -331,7 +331,7 @@ commands! {
             "Answers whether the journal has what this connection wrote.";
     }
     Leases {
-        LeaseAcquire "lease.acquire" -5 [WRITE NOSCRIPT BLOCKING FAST] (1 1 1 0)
+        LeaseAcquire "lease.acquire" -4 [WRITE NOSCRIPT BLOCKING FAST] (1 1 1 0)
             "Takes a lock, and waits for it if asked to.";
         LeaseCheck "lease.check" -2 [READONLY NOSCRIPT FAST] (1 1 1 0)
             "Whether a lock is still held.";
@@ -340,7 +340,7 @@ commands! {
         LeaseRelease "lease.release" -3 [WRITE NOSCRIPT FAST] (1 1 1 0) "Gives a lock back.";
         LeaseRenew "lease.renew" -3 [WRITE NOSCRIPT FAST] (1 1 1 0) "Holds a lock for longer.";
         LeaseSession "lease.session" -1 [WRITE NOSCRIPT FAST] (0 0 0 0)
-            "Ties the locks of this connection to a session.";
+            "A session for leases, of this connection or beyond it.";
     }
     Queues {
         QueueAck "queue.ack" -3 [WRITE NOSCRIPT FAST] (1 1 1 0) "A message is done with.";
