@@ -19,6 +19,7 @@ use crate::scene::Scene;
 use crate::script::{Call, Host, Run, Which};
 use crate::session::{Kept, Queue, Session, Waits};
 use crate::table::{self, Command, Entry, Flags, Group};
+use crate::together::{is_part, wrong_part};
 
 /// A message published within a decision: to be told when that is over.
 pub(crate) type Published = (Way, Vec<u8>, Vec<u8>);
@@ -417,12 +418,16 @@ fn refuse(client: &mut Connection, reply: Reply) {
 }
 
 fn enqueue(queue: &mut Queue, entry: &'static Entry, args: &[&[u8]], most: usize) -> Reply {
-    let alone = matches!(entry.group, Group::Leases | Group::Queues);
+    let alone = matches!(entry.group, Group::Leases | Group::Queues) && !is_part(entry.id);
     let about_itself = matches!(entry.id, Command::Hello | Command::Auth | Command::ClientReply);
     if alone || about_itself || matches!(entry.id, Command::Info | Command::ClientKill) {
         queue.spoiled = true;
         let name = entry.title();
         return Reply::error(format!("ERR {name} is not allowed in transactions"));
+    }
+    if let Some(wrong) = wrong_part(entry.id, args) {
+        queue.spoiled = true;
+        return wrong;
     }
     let bytes: usize = args.iter().map(|arg| arg.len() + 32).sum();
     if queue.bytes + bytes > most {

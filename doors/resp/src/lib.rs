@@ -28,6 +28,7 @@ mod secure;
 mod session;
 mod socket;
 pub mod table;
+mod together;
 mod transact;
 mod waiting;
 

@@ -211,8 +211,8 @@ impl RespDoor {
 }
 
 /// What a command asks of the shard.
-struct Wish {
-    op: Op,
+pub(crate) struct Wish {
+    pub op: Op,
     asked: Asked,
     needs: Needs,
 }
@@ -238,7 +238,7 @@ impl Wish {
     }
 }
 
-fn wish(command: Command, args: &[&[u8]], resp3: bool) -> Result<Wish, Wrong> {
+pub(crate) fn wish(command: Command, args: &[&[u8]], resp3: bool) -> Result<Wish, Wrong> {
     let target = name(args[1])?;
     let receipt = || receipt(args.get(2).copied().unwrap_or_default());
     match command {
@@ -525,9 +525,11 @@ fn milliseconds(us: Option<u64>) -> Reply {
 }
 
 fn answer(result: Result<Outcome, Refusal>, asked: &Asked) -> Reply {
-    let outcome = match result {
-        Ok(outcome) => outcome,
-        Err(refusal) => return refused(&refusal, asked),
+    let outcome = match (result, asked) {
+        (Ok(_), Asked::Parts(count)) => return Reply::Array(vec![Reply::Int(1); *count]),
+        (Ok(outcome), _) => outcome,
+        (Err(refusal), Asked::Parts(_)) => return nothing_done(refused(&refusal, asked)),
+        (Err(refusal), _) => return refused(&refusal, asked),
     };
     match outcome {
         Outcome::Granted { token, left_us, .. } => {
@@ -567,6 +569,12 @@ fn answer(result: Result<Outcome, Refusal>, asked: &Asked) -> Reply {
         Outcome::Dropped(count) => Reply::Int(count as i64),
         _ => Reply::OK,
     }
+}
+
+/// The error for a transaction that one of its parts stops.
+fn nothing_done(why: Reply) -> Reply {
+    let Reply::Error(text) = why else { return why };
+    Reply::error(format!("{text}. Nothing of the transaction was done"))
 }
 
 fn refused(refusal: &Refusal, asked: &Asked) -> Reply {

@@ -88,12 +88,20 @@ impl RespDoor {
             return client.say(&Reply::error(text), 0);
         }
         let mut aftermath = Aftermath::default();
+        if queue.has_parts() {
+            // Nothing can come between this look and the commit, which is made in the same turn.
+            let looked =
+                self.in_decision(client, floor, &mut aftermath, |stage| unchanged(stage, &watched));
+            match looked {
+                Some((true, _)) => self.commit(client, &queue, floor),
+                Some((false, after)) => client.say(&Reply::NilArray, after),
+                None => {}
+            }
+            return;
+        }
         let mut talk = Talk::of(client, true);
         let decided = self.in_decision(client, floor, &mut aftermath, |stage| {
-            let same = |(name, version): &(Vec<u8>, u64)| {
-                stage.scene.keys.get(name).map_or(0, |seen| seen.version) == *version
-            };
-            if !watched.iter().all(same) {
+            if !unchanged(stage, &watched) {
                 return Reply::NilArray;
             }
             stage.scene.in_multi = true;
@@ -108,6 +116,14 @@ impl RespDoor {
         client.say(&reply, after);
         self.follow_up(client, aftermath, after, floor);
     }
+}
+
+/// Whether keys have the versions that they had when they were watched.
+fn unchanged(stage: &Stage<'_, '_, '_>, watched: &[(Vec<u8>, u64)]) -> bool {
+    let same = |(name, version): &(Vec<u8>, u64)| {
+        stage.scene.keys.get(name).map_or(0, |seen| seen.version) == *version
+    };
+    watched.iter().all(same)
 }
 
 fn carry_out(stage: &mut Stage<'_, '_, '_>, talk: &mut Talk, queue: &Queue) -> Vec<Reply> {

@@ -31,6 +31,8 @@ pub enum Asked {
     Done,
     /// One message.
     Message,
+    /// All parts of a transaction, so many, at once.
+    Parts(usize),
     /// Messages of a queue as they come.
     Consumer(Name),
     /// The end of the consumer with this ticket.

@@ -216,3 +216,148 @@ fn a_lease_of_the_connection_ends_with_it() {
     }
     until("they are gone", || number_of(&other.line("INFO clients"), "connected_clients") == 2);
 }
+
+/// A lock, a message that is in work, and where the next one goes.
+fn workshop(door: &Door) -> (Raw, Raw, i64, String) {
+    let (mut one, mut other) = (door.raw(), door.raw());
+    one.line("QUEUE.DECLARE in");
+    one.line("QUEUE.DECLARE out");
+    one.line("QUEUE.PUBLISH in task");
+    let token = one.line("LEASE.ACQUIRE machine me PX 300000").parts()[0].int();
+    let message = one.line("QUEUE.RECEIVE in");
+    let Said::Bulk(receipt) = &message.parts()[0] else { panic!("no receipt: {message:?}") };
+    let receipt = String::from_utf8(receipt.clone()).expect("it is text");
+    assert_eq!(info(&mut other, "in", "in-flight"), 1);
+    (one, other, token, receipt)
+}
+
+/// Sends lines between MULTI and EXEC, all at once; what EXEC says.
+fn together(one: &mut Raw, lines: &[String]) -> Said {
+    let all: String = lines.iter().map(|line| format!("{line}\r\n")).collect();
+    one.send(format!("MULTI\r\n{all}EXEC\r\nPING\r\n").as_bytes());
+    assert_eq!(one.said(), Said::ok());
+    for line in lines {
+        assert_eq!(one.said(), Said::Status("QUEUED".into()), "{line}");
+    }
+    let said = one.said();
+    assert_eq!(one.said(), Said::Status("PONG".into()));
+    said
+}
+
+#[test]
+fn ack_publish_and_unlock_are_one_step() {
+    let mut door = Door::open();
+    let (mut one, mut other, token, receipt) = workshop(&door);
+    let lines = [
+        format!("LEASE.CHECK machine {token}"),
+        format!("QUEUE.ACK in {receipt}"),
+        "QUEUE.PUBLISH out first".into(),
+        "QUEUE.PUBLISH out second PRIORITY 0".into(),
+        format!("LEASE.RELEASE machine me {token}"),
+    ];
+    // Who waits for the lock gets it with the same step.
+    other.tell(&["LEASE.ACQUIRE", "machine", "you", "PX", "300000", "WAIT", "300000"]);
+    until("it waits", || number_of(&one.line("INFO clients"), "blocked_clients") == 1);
+    assert_eq!(together(&mut one, &lines).parts(), vec![Said::Int(1); 5]);
+    assert!(other.said().parts()[0].int() > token);
+    let left = |one: &mut Raw| {
+        let all = [("in", "ready"), ("in", "in-flight"), ("out", "ready"), ("out", "in-flight")];
+        all.map(|(queue, what)| info(one, queue, what))
+    };
+    assert_eq!(left(&mut one), [0, 0, 2, 0]);
+    door.restart();
+    assert_eq!(left(&mut door.raw()), [0, 0, 2, 0]);
+}
+
+#[test]
+fn one_stale_part_stops_the_whole_transaction() {
+    let door = Door::open();
+    let (mut one, mut other, token, receipt) = workshop(&door);
+    let untouched = |one: &mut Raw| {
+        let queues = [info(one, "in", "in-flight"), info(one, "out", "ready")];
+        assert_eq!(queues, [1, 0]);
+    };
+    let ack = format!("QUEUE.ACK in {receipt}");
+    let publish = "QUEUE.PUBLISH out next".to_owned();
+    let release = format!("LEASE.RELEASE machine me {token}");
+    // Another token of the same lock.
+    let mut stale = other.line("LEASE.ACQUIRE brief me PX 60000").parts()[0].int();
+    assert_eq!(other.line(&format!("LEASE.RELEASE brief me {stale}")), Said::Int(1));
+    let check = format!("LEASE.CHECK brief {stale}");
+    let said = together(&mut one, &[ack.clone(), publish.clone(), release.clone(), check]);
+    refused(&said, "STALE");
+    assert!(said.error().ends_with("Nothing of the transaction was done"), "{said:?}");
+    untouched(&mut other);
+    assert_eq!(one.line(&format!("LEASE.CHECK machine {token}")), Said::Int(1));
+    // A receipt that is settled, and one of another connection.
+    other.line("QUEUE.PUBLISH in second");
+    let message = other.line("QUEUE.RECEIVE in");
+    let Said::Bulk(foreign) = &message.parts()[0] else { panic!("no receipt: {message:?}") };
+    let foreign = format!("QUEUE.ACK in {}", String::from_utf8_lossy(foreign));
+    let said = together(&mut one, &[publish.clone(), release.clone(), foreign.clone()]);
+    refused(&said, "ERR the delivery");
+    assert_eq!(other.line(&foreign), Said::Int(1));
+    refused(&together(&mut one, &[publish.clone(), foreign]), "STALE");
+    untouched(&mut other);
+    // A queue that is not there, the same twice, and somebody else's lock.
+    let nowhere = "QUEUE.PUBLISH nowhere next".to_owned();
+    refused(&together(&mut one, &[ack.clone(), nowhere]), "NOQUEUE");
+    refused(&together(&mut one, &[ack.clone(), publish.clone(), ack.clone()]), "ERR");
+    stale = other.line("LEASE.ACQUIRE brief me PX 60000").parts()[0].int();
+    let wrong = format!("LEASE.RELEASE brief you {stale}");
+    refused(&together(&mut one, &[ack.clone(), wrong]), "ERR token");
+    untouched(&mut other);
+    // Watched keys stand before it.
+    one.line("WATCH key");
+    other.line("SET key changed");
+    assert_eq!(together(&mut one, &[ack.clone(), publish.clone()]), Said::Nil);
+    untouched(&mut other);
+    one.line("WATCH key");
+    assert_eq!(together(&mut one, &[ack, publish, release]).parts(), vec![Said::Int(1); 3]);
+}
+
+#[test]
+fn a_transaction_is_of_one_kind_and_read_before_it_is_kept() {
+    let door = Door::open();
+    let (mut one, mut other, token, receipt) = workshop(&door);
+    let ack = format!("QUEUE.ACK in {receipt}");
+    for with in ["SET key value", "PING", "EVAL return(1) 0"] {
+        for lines in [[ack.clone(), with.into()], [with.into(), ack.clone()]] {
+            refused(&together(&mut one, &lines), "EXECABORT");
+        }
+    }
+    assert_eq!(other.line("EXISTS key"), Said::Int(0));
+    // What waits or answers with more than a word stays outside.
+    let outside = [
+        "LEASE.ACQUIRE other me PX 1000",
+        "LEASE.INSPECT machine",
+        "LEASE.SESSION OPEN",
+        "QUEUE.DECLARE more",
+        "QUEUE.RECEIVE in",
+        "QUEUE.INFO in",
+        "QUEUE.STOP in",
+    ];
+    // So does what is no request as it stands.
+    let wrong = ["QUEUE.ACK in receipt", "LEASE.CHECK machine", "QUEUE.PUBLISH out next DELAY"];
+    for line in outside.iter().chain(&wrong) {
+        assert_eq!(one.line("MULTI"), Said::ok());
+        assert_eq!(one.line(&ack), Said::Status("QUEUED".into()));
+        refused(&one.line(line), "ERR");
+        refused(&one.line("EXEC"), "EXECABORT");
+    }
+    assert_eq!(one.line("MULTI"), Said::ok());
+    one.line(&ack);
+    assert_eq!(one.line("DISCARD"), Said::ok());
+    assert_eq!(info(&mut other, "in", "in-flight"), 1);
+    // A lease of a session is given back in it, and the other verdicts.
+    session(&one.line("LEASE.SESSION OPEN TTL 300000"));
+    let bound = one.line("LEASE.ACQUIRE bound me SESSION").parts()[0].int();
+    let lines = [
+        format!("LEASE.RELEASE bound me {bound}"),
+        format!("LEASE.RELEASE machine me {token}"),
+        format!("QUEUE.NACK in {receipt}"),
+    ];
+    assert_eq!(together(&mut one, &lines).parts(), vec![Said::Int(1); 3]);
+    assert_eq!(other.line(&format!("LEASE.CHECK bound {bound}")), Said::Int(0));
+    assert_eq!(info(&mut other, "in", "ready"), 1);
+}
