@@ -61,6 +61,8 @@ pub struct Connection {
     pub asked: Instant,
     /// Skip this many answers.
     pub skip: u32,
+    /// The largest answer, bytes.
+    pub answer_bytes: usize,
 }
 
 impl Connection {
@@ -92,6 +94,7 @@ impl Connection {
             since: now,
             asked: now,
             skip: 0,
+            answer_bytes: usize::MAX,
         }
     }
 
@@ -160,7 +163,17 @@ impl Connection {
     /// Says something that was not asked for.
     pub fn push(&mut self, reply: &Reply, after: u64) {
         let version = if self.session.resp3 { Version::Resp3 } else { Version::Resp2 };
-        write(reply, version, &mut self.output);
+        match reply.bytes() {
+            bytes if bytes > self.answer_bytes => {
+                let most = self.answer_bytes;
+                let text = format!(
+                    "ERR the answer has {bytes} bytes; at most {most} are told. What was asked was \
+                     carried out"
+                );
+                write(&Reply::error(text), version, &mut self.output);
+            }
+            _ => write(reply, version, &mut self.output),
+        }
         let end = self.output.len();
         match self.marks.back_mut() {
             Some(mark) if mark.1 >= after => mark.0 = end,

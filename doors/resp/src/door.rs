@@ -59,7 +59,8 @@ pub struct RespLimits {
     pub handshake: Duration,
     /// Bounds of a request.
     pub request: RequestLimits,
-    /// Answers that a client has not read, bytes; beyond it is cut off.
+    /// Answers that a client has not read, bytes; beyond it is cut off. A single answer that is
+    /// larger is an error.
     pub output_bytes: usize,
     /// Messages that a listening client has not read, bytes; beyond it is cut off.
     pub listener_bytes: usize,
@@ -227,7 +228,8 @@ impl RespDoor {
         let id = self.next_id;
         self.next_id += 1;
         let session = Session { open: self.house.users.is_open(), ..Session::default() };
-        let connection = Connection::new(id, socket, session, self.house.limits.request);
+        let mut connection = Connection::new(id, socket, session, self.house.limits.request);
+        connection.answer_bytes = self.house.limits.output_bytes;
         self.clients[place] = Some(Box::new(connection));
         self.places.insert(id, place);
         self.house.figures.clients += 1;

@@ -45,6 +45,20 @@ impl Reply {
         Self::Bulk(bytes.as_ref().into())
     }
 
+    /// About how many bytes it takes when it is written. Parts are shared with what they were read
+    /// from, so that an answer may be far larger than the memory that it takes until then.
+    pub fn bytes(&self) -> usize {
+        let all = |parts: &[Self]| parts.iter().map(Self::bytes).sum::<usize>();
+        16 + match self {
+            Self::Bulk(bytes) | Self::Verbatim(_, bytes) => bytes.len(),
+            Self::Status(text) | Self::Error(text) => text.len(),
+            Self::Big(digits) => digits.len(),
+            Self::Array(parts) | Self::Set(parts) | Self::Push(parts) => all(parts),
+            Self::Map(pairs) => pairs.iter().map(|(one, two)| one.bytes() + two.bytes()).sum(),
+            Self::Int(_) | Self::Nil | Self::NilArray | Self::Double(_) | Self::Bool(_) => 0,
+        }
+    }
+
     /// An error with a text made for it.
     pub fn error(text: impl Into<Cow<'static, str>>) -> Self {
         Self::Error(text.into())

@@ -310,6 +310,29 @@ fn who_asks_and_does_not_read_is_not_read() {
 }
 
 #[test]
+fn an_answer_that_would_take_all_memory_is_an_error() {
+    let door = Door::open();
+    let mut one = door.raw();
+    one.send(&request(&[b"SET", b"large", &vec![b'x'; 1 << 20]]));
+    assert_eq!(one.said(), Said::ok());
+    let many = |name: &'static str, times: usize| {
+        let words: Vec<&str> = std::iter::once(name).chain(["large"].repeat(times)).collect();
+        words.join(" ")
+    };
+    assert_eq!(one.line(&many("MGET", 3)).parts().len(), 3);
+    assert!(one.line(&many("MGET", 300)).error().contains("ERR the answer has 314"));
+    assert!(one.line(&many("MGET", 100_000)).error().contains("carried out"));
+    one.line("MULTI");
+    for _ in 0..300 {
+        one.line("GET large");
+    }
+    one.line("SET told no");
+    assert!(one.line("EXEC").error().contains("the answer has"));
+    assert_eq!(one.line("GET told"), Said::text("no"));
+    assert!(door.memory() < 256 << 20, "{} bytes", door.memory());
+}
+
+#[test]
 fn resp3_pushes_come_between_answers() {
     let door = Door::open();
     let mut one = door.raw();
