@@ -38,9 +38,17 @@ impl Figure {
 #[derive(Debug, Default)]
 pub struct Figures {
     list: Vec<Figure>,
+    /// What the titles of the cases to be measured contain, where a benchmark asks
+    /// [`Figures::wants`].
+    pub only: String,
 }
 
 impl Figures {
+    /// Whether a case is to be measured.
+    pub fn wants(&self, title: &str) -> bool {
+        title.contains(&self.only)
+    }
+
     /// Adds a figure and shows it at once.
     pub fn add(&mut self, figure: Figure) {
         let (least, most) = (figure.least(), figure.most());

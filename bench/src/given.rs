@@ -1,5 +1,5 @@
 //! What the benchmarks of a server are called with:
-//! `[--seconds N] [--server FILE] [--json FILE]`.
+//! `[--seconds N] [--server FILE] [--only TEXT] [--json FILE]`.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -7,19 +7,23 @@ use std::time::Duration;
 use crate::figures::Figures;
 use crate::product;
 
+const USAGE: &str = "[--seconds N] [--server FILE] [--only TEXT] [--json FILE]";
+
 /// Reads the arguments, measures in a scratch directory, and writes the figures down if asked to.
 pub fn measure(name: &str, run: impl FnOnce(&Path, &Path, &mut Figures, Duration)) {
     let usage = |why: &str| -> ! {
-        eprintln!("{why}\nusage: {name} [--seconds N] [--server FILE] [--json FILE]");
+        eprintln!("{why}\nusage: {name} {USAGE}");
         std::process::exit(2);
     };
     let (mut seconds, mut json, mut server) = (2.0, None, product::server_beside());
+    let mut figures = Figures::default();
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         let value = arguments.next().unwrap_or_else(|| usage("a value is missing"));
         match argument.as_str() {
             "--seconds" => seconds = value.parse().unwrap_or_else(|_| usage("a number, please")),
             "--server" => server = PathBuf::from(value),
+            "--only" => figures.only = value,
             "--json" => json = Some(PathBuf::from(value)),
             other => usage(&format!("unknown argument {other}")),
         }
@@ -29,7 +33,6 @@ pub fn measure(name: &str, run: impl FnOnce(&Path, &Path, &mut Figures, Duration
         usage(&format!("{server} is missing: cargo build --release -p leasehold-server"));
     }
     let scratch = tempfile::tempdir().expect("a scratch directory");
-    let mut figures = Figures::default();
     run(&server, scratch.path(), &mut figures, Duration::from_secs_f64(seconds));
     if let Some(path) = json {
         std::fs::write(&path, format!("{:#}\n", figures.to_json()))

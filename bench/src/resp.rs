@@ -82,6 +82,11 @@ fn compare(
     pipeline: usize,
     time: Duration,
 ) {
+    let how = if pipeline > 1 { ", pipelined" } else { "" };
+    let title = format!("{}: pairs, {connections} connections{how}", level.name);
+    if !figures.wants(&title) {
+        return;
+    }
     let mut rates = [Vec::new(), Vec::new()];
     let mut costs = [Vec::new(), Vec::new()];
     for _ in 0..ROUNDS {
@@ -95,8 +100,6 @@ fn compare(
             costs[place].push((cpu(peer) - before).as_secs_f64() * 1e6 / pairs.max(1) as f64);
         }
     }
-    let how = if pipeline > 1 { ", pipelined" } else { "" };
-    let title = format!("{}: pairs, {connections} connections{how}", level.name);
     for (place, (_, name)) in both.iter().enumerate() {
         figures.plain(format!("{title}, {name}"), "/s", rates[place].clone());
         figures.plain(format!("{title}, {name}: server CPU"), "µs", costs[place].clone());
@@ -107,6 +110,10 @@ fn compare(
 }
 
 fn handoffs(figures: &mut Figures, level: &Level, redis: &Peer, ours: &Peer, time: Duration) {
+    let title = format!("{}: handoffs, {CROWD} clients", level.name);
+    if !figures.wants(&title) {
+        return;
+    }
     let mut pings = Vec::new();
     let mut ways = [Vec::new(), Vec::new(), Vec::new()];
     let mut shares = [Vec::new(), Vec::new(), Vec::new()];
@@ -122,7 +129,6 @@ fn handoffs(figures: &mut Figures, level: &Level, redis: &Peer, ours: &Peer, tim
             shares[place].push(share(most) / share(least).max(1.0));
         }
     }
-    let title = format!("{}: handoffs, {CROWD} clients", level.name);
     let names = ["Redis by a list", "Redis by polling", "Leasehold"];
     for (place, name) in names.into_iter().enumerate() {
         figures.plain(format!("{title}, {name}"), "/s", ways[place].clone());
