@@ -3,7 +3,7 @@
 //!
 //! One [`Scripts`] belongs to one thread. It keeps scripts under their SHA-1 with the compiled
 //! function, and carries them out one at a time against a [`Host`], borrowed for the run: the
-//! function behind `redis.call` is made for each run and is dead after it.
+//! function behind `redis.call` finds it in a thread-local that is set while a script runs.
 //!
 //! What a script may use up is bounded. A hook every few hundred instructions, in coroutines too,
 //! sees the time; once it has stopped a script, nothing in the script catches that. Lua counts its
@@ -30,7 +30,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use mlua::{FromLua, Function, Lua, MultiValue};
+use mlua::Lua;
 
 use crate::Reply;
 
@@ -49,7 +49,6 @@ mod random;
 mod sha1;
 mod shebang;
 
-use commands::Question;
 use machine::Machine;
 use raise::Raised;
 use random::Random;
@@ -153,10 +152,18 @@ struct Bounds {
     checkpoint: Checkpoint,
 }
 
+scoped_tls_hkt::scoped_thread_local! {
+    /// The host of the script that runs.
+    static mut HOST: for<'h> &'h mut (dyn Host + 'h)
+}
+
+/// Asks the host something; none while nothing runs.
+fn ask<T>(question: impl FnOnce(&mut dyn Host) -> T) -> Option<T> {
+    HOST.is_set().then(|| HOST.with(|host| question(host)))
+}
+
 /// What the functions of Lua and the runs share.
 struct Shared {
-    /// The function that reaches the host of the run.
-    bridge: RefCell<Option<Function>>,
     limits: Limits,
     resp: Cell<u8>,
     read_only: Cell<bool>,
@@ -172,7 +179,6 @@ struct Shared {
 impl Shared {
     fn new(limits: Limits) -> Self {
         Self {
-            bridge: RefCell::new(None),
             limits,
             resp: Cell::new(2),
             read_only: Cell::new(false),
@@ -194,12 +200,6 @@ impl Shared {
         self.json.set(json::Settings::default());
     }
 
-    /// Asks the host something that is not a command; none while nothing runs.
-    fn ask<T: FromLua>(&self, question: Question, with: MultiValue) -> mlua::Result<Option<T>> {
-        let bridge = self.bridge.borrow().clone();
-        bridge.map(|bridge| bridge.call((question.mark(), with))).transpose()
-    }
-
     /// Raises the error that nothing catches if the script has to stop.
     fn checkpoint(&self) -> mlua::Result<()> {
         if self.stop.get().is_none() {
@@ -210,8 +210,7 @@ impl Shared {
             let ran = begun.elapsed();
             if ran >= self.limits.time {
                 self.stop.set(Some(Stop::Time));
-            } else if ran >= self.limits.busy_after
-                && self.ask(Question::Interrupted, MultiValue::new()).ok().flatten() == Some(true)
+            } else if ran >= self.limits.busy_after && ask(|host| host.interrupted()) == Some(true)
             {
                 self.stop.set(Some(Stop::Killed));
             } else {

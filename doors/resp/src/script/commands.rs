@@ -2,12 +2,12 @@
 
 use std::rc::Rc;
 
-use mlua::{BorrowedBytes, IntoLua, LightUserData, Lua, MultiValue, Table, Value};
+use mlua::{BorrowedBytes, Lua, MultiValue, Table, Value};
 
 use super::convert::{self, to_lua, with_code};
 use super::number::format_g;
 use super::raise::{self, Raised, as_number};
-use super::{Call, Host, Shared, sha1};
+use super::{Call, Host, Shared, ask, sha1};
 use crate::Reply;
 
 /// The version that scripts see: the one whose behaviour this follows.
@@ -20,65 +20,26 @@ const FEW: usize = 8;
 const NO_ARGUMENT: &str = "ERR Please specify at least one argument for this redis lib call";
 const WRONG_ARGUMENT: &str = "ERR Lua redis lib command arguments must be strings or integers";
 
-/// Makes the table, but for `call` and `pcall`, which the glue and each run put there.
+/// Makes the table, but for `pcall`, which the glue puts there.
 pub(super) fn module(lua: &Lua, shared: &Rc<Shared>) -> mlua::Result<Table> {
     let table = lua.create_table()?;
+    let own = Rc::clone(shared);
+    let call = lua.create_function(move |lua, args: MultiValue| answer(lua, &own, &args))?;
+    table.raw_set("call", call)?;
     constants(&table)?;
     replies(lua, &table)?;
     settings(lua, &table, shared)?;
-    logging(lua, &table, shared)?;
+    logging(lua, &table)?;
     table.raw_set("breakpoint", lua.create_function(|_, _: MultiValue| Ok(false))?)?;
     table.raw_set("debug", lua.create_function(|_, _: MultiValue| Ok(()))?)?;
     table.raw_set("replicate_commands", lua.create_function(|_, _: MultiValue| Ok(true))?)?;
     Ok(table)
 }
 
-/// What the sandbox asks the host over the way that commands take. A mark that no script can make
-/// stands in front.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Question {
-    Interrupted = 1,
-    Log,
-    Allowed,
-}
-
-impl Question {
-    /// What stands for the question in Lua.
-    pub(super) fn mark(self) -> Value {
-        Value::LightUserData(LightUserData(std::ptr::without_provenance_mut(self as usize)))
-    }
-
-    fn answer(self, lua: &Lua, host: &mut dyn Host, with: &MultiValue) -> mlua::Result<Value> {
-        match self {
-            Self::Interrupted => Ok(Value::Boolean(host.interrupted())),
-            Self::Log => {
-                let level = with.get(1).and_then(Value::as_i64).unwrap_or_default();
-                host.log(level, &with.get(2).and_then(raise::as_bytes).unwrap_or_default());
-                Ok(Value::Nil)
-            }
-            Self::Allowed => {
-                let owned: Vec<_> = with.iter().skip(1).filter_map(Argument::new).collect();
-                let bytes: Vec<&[u8]> = owned.iter().map(Argument::bytes).collect();
-                host.allowed(&bytes).into_lua(lua)
-            }
-        }
-    }
-}
-
 /// What a script gets for a command: its reply, or its error raised.
-pub(super) fn answer(
-    lua: &Lua,
-    shared: &Shared,
-    host: &mut dyn Host,
-    args: &MultiValue,
-) -> mlua::Result<Value> {
-    if let Some(mark @ Value::LightUserData(_)) = args.front() {
-        let questions = [Question::Interrupted, Question::Log, Question::Allowed];
-        if let Some(question) = questions.into_iter().find(|one| one.mark() == *mark) {
-            return question.answer(lua, host, args);
-        }
-    }
-    match carry_out(shared, host, args) {
+fn answer(lua: &Lua, shared: &Shared, args: &MultiValue) -> mlua::Result<Value> {
+    let reply = ask(|host| carry_out(shared, host, args));
+    match reply.unwrap_or_else(|| Reply::error("ERR no script runs")) {
         Reply::Error(text) => Err(Raised::Table(with_code(text.as_bytes())).into()),
         // The limit ends scripts, not the reply of a command: a check that nothing can fail
         // would cost a protected call for each string.
@@ -215,24 +176,22 @@ fn settings(lua: &Lua, table: &Table, shared: &Rc<Shared>) -> mlua::Result<()> {
         Ok(())
     })?;
     table.raw_set("set_repl", set_repl)?;
-    let own = Rc::clone(shared);
-    let acl_check_cmd = lua.create_function(move |_, args: MultiValue| {
+    let acl_check_cmd = lua.create_function(|_, args: MultiValue| {
         if args.is_empty() {
             return Err(raised(NO_ARGUMENT));
         }
-        if args.iter().any(|value| Argument::new(value).is_none()) {
-            return Err(raised(WRONG_ARGUMENT));
-        }
-        own.ask::<Option<bool>>(Question::Allowed, args)?
+        let owned: Option<Vec<_>> = args.iter().map(Argument::new).collect();
+        let owned = owned.ok_or_else(|| raised(WRONG_ARGUMENT))?;
+        let bytes: Vec<&[u8]> = owned.iter().map(Argument::bytes).collect();
+        ask(|host| host.allowed(&bytes))
             .flatten()
             .ok_or_else(|| raised("ERR Invalid command passed to redis.acl_check_cmd()"))
     })?;
     table.raw_set("acl_check_cmd", acl_check_cmd)
 }
 
-fn logging(lua: &Lua, table: &Table, shared: &Rc<Shared>) -> mlua::Result<()> {
-    let own = Rc::clone(shared);
-    let log = lua.create_function(move |lua, args: MultiValue| {
+fn logging(lua: &Lua, table: &Table) -> mlua::Result<()> {
+    let log = lua.create_function(|_, args: MultiValue| {
         if args.len() < 2 {
             return Err(raised("ERR redis.log() requires two arguments or more."));
         }
@@ -244,9 +203,7 @@ fn logging(lua: &Lua, table: &Table, shared: &Rc<Shared>) -> mlua::Result<()> {
             return Err(raised("ERR Invalid debug level."));
         }
         let texts: Vec<Vec<u8>> = args.iter().skip(1).filter_map(raise::as_bytes).collect();
-        let text = lua.create_string(texts.join(&b' '))?;
-        let with = MultiValue::from_vec(vec![Value::Integer(level), Value::String(text)]);
-        own.ask::<Value>(Question::Log, with)?;
+        ask(|host| host.log(level, &texts.join(&b' ')));
         Ok(())
     })?;
     table.raw_set("log", log)

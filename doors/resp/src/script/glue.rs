@@ -71,8 +71,9 @@ end
 local resume = coroutine.resume
 function coroutine.resume(...) return settle_as_is(resume(...)) end
 
+local call = redis.call
 function redis.pcall(...)
-  local ok, answer = base.pcall(redis.call, ...)
+  local ok, answer = base.pcall(call, ...)
   if ok then return answer end
   answer = caught(answer)
   if type(answer) ~= 'table' then answer = {err = 'ERR ' .. tostring(answer)} end
@@ -238,8 +239,8 @@ end})
 local seen = protect(G)
 G._G = seen
 
-local function run(slot, keys, arguments, call)
-  G.KEYS, G.ARGV, redis.call = keys, arguments, call
+local function run(slot, keys, arguments)
+  G.KEYS, G.ARGV = keys, arguments
   return base.xpcall(compiled[slot], failed)
 end
 

@@ -1,12 +1,11 @@
 //! One state of Lua with the sandbox in it.
 
-use std::cell::RefCell;
 use std::rc::Rc;
 
 use mlua::chunk::ChunkMode;
 use mlua::{
-    Either, Function, HookTriggers, IntoLua, Lua, LuaOptions, LuaString, MultiValue, StdLib, Table,
-    Value, VmState,
+    Either, Function, HookTriggers, IntoLua, Lua, LuaOptions, LuaString, StdLib, Table, Value,
+    VmState,
 };
 
 use super::commands;
@@ -14,7 +13,7 @@ use super::convert;
 use super::pattern;
 use super::raise::{GLUE, NO_MEMORY, Raised, unwrap};
 use super::{
-    Bounds, Host, Run, Shared, Stop, bits, glue, json, msgpack, packing, raise, random, sha1,
+    Bounds, HOST, Host, Run, Shared, Stop, bits, glue, json, msgpack, packing, raise, random, sha1,
 };
 use crate::Reply;
 
@@ -147,19 +146,9 @@ impl Machine {
             (Ok(keys), Ok(args)) => (keys, args),
             (Err(error), _) | (_, Err(error)) => return super::machine_error(&error),
         };
-        let host = RefCell::new(host);
-        let ran = self.lua.scope(|scope| {
-            let shared = &*self.shared;
-            let bridge = scope.create_function(|lua, args: MultiValue| {
-                commands::answer(lua, shared, &mut **host.borrow_mut(), &args)
-            })?;
-            shared.bridge.replace(Some(bridge.clone()));
-            self.set_limit(most);
-            let ran = self.runner.call::<(bool, Value)>((slot, keys, args, bridge));
-            self.set_limit(0);
-            shared.bridge.take();
-            ran
-        });
+        self.set_limit(most);
+        let ran = HOST.set(host, || self.runner.call::<(bool, Value)>((slot, keys, args)));
+        self.set_limit(0);
         match ran {
             Ok((true, value)) => convert::from_lua(&value, self.shared.resp.get(), most),
             Ok((false, value)) => self.failed(sha, &value),
