@@ -3,7 +3,8 @@
 //!
 //! One [`Scripts`] belongs to one thread. It keeps scripts under their SHA-1 with the compiled
 //! function, and carries them out one at a time against a [`Host`], borrowed for the run: the
-//! function behind `redis.call` finds it in a thread-local that is set while a script runs.
+//! function behind `redis.call` finds it in a thread-local that is set while a script runs. What
+//! nearly all locks are given back with needs no Lua at all (see `guard`).
 //!
 //! What a script may use up is bounded. A hook every few hundred instructions, in coroutines too,
 //! sees the time; once it has stopped a script, nothing in the script catches that. Lua counts its
@@ -38,6 +39,7 @@ mod bits;
 mod commands;
 mod convert;
 mod glue;
+mod guard;
 mod json;
 mod machine;
 mod msgpack;
@@ -49,6 +51,7 @@ mod random;
 mod sha1;
 mod shebang;
 
+use guard::Guard;
 use machine::Machine;
 use raise::Raised;
 use random::Random;
@@ -234,6 +237,8 @@ impl Shared {
 struct Entry {
     source: Box<[u8]>,
     writes: Writes,
+    /// What it is, if Lua need not run it.
+    guard: Option<Guard>,
     /// Where the compiled function stands, in the state of this generation.
     compiled: Option<(u64, u32)>,
     used: u64,
@@ -354,7 +359,12 @@ impl Scripts {
                 "ERR Can not execute a script with write flag using *_ro command.",
             );
         }
-        self.shared.start(run.read_only || writes == Writes::No);
+        let read_only = run.read_only || writes == Writes::No;
+        let guard = self.entries.get(sha).and_then(|entry| entry.guard.as_ref());
+        if let Some(reply) = guard.and_then(|guard| guard.run(run, read_only, host)) {
+            return reply;
+        }
+        self.shared.start(read_only);
         let reply = match &self.machine {
             Some(machine) => machine.run(slot, sha, run, host),
             None => Reply::error("ERR scripts are not available"),
@@ -397,11 +407,12 @@ impl Scripts {
         if self.entries.contains_key(&sha) {
             return Ok(());
         }
-        let (writes, _) = shebang::split(source)?;
+        let (writes, body) = shebang::split(source)?;
         if source.len() > self.shared.limits.script_bytes {
             return Err(Reply::error("ERR the script is too large"));
         }
-        let entry = Entry { source: source.into(), writes, compiled: None, used: 0 };
+        let guard = Guard::read(body);
+        let entry = Entry { source: source.into(), writes, guard, compiled: None, used: 0 };
         self.entries.insert(sha, entry);
         self.bytes += source.len();
         if let Err(reply) = self.prepare(&sha) {

@@ -44,6 +44,7 @@ impl Host for Store {
                 self.texts.insert(key.to_vec(), (number + 1).to_string().into_bytes());
                 Reply::Int(number + 1)
             }
+            (b"pexpire", [_, _]) => Reply::Int(held.is_some().into()),
             (b"lpush" | b"hset", [key, _, ..]) => {
                 self.texts.insert(key.to_vec(), b"a list".to_vec());
                 Reply::Int(1)
@@ -114,6 +115,46 @@ fn a_lock_is_released_by_its_holder_only() {
     assert!(!scripts.exists(&sha));
     let missing = Reply::error("NOSCRIPT No matching script. Please use EVAL.");
     assert_eq!(scripts.run(&mine, &mut store), missing);
+}
+
+/// What is carried out without Lua answers as Lua does; a comment keeps a script from that.
+#[test]
+fn a_guarded_command_answers_as_in_lua() {
+    let mut scripts = Scripts::new(small());
+    let mut answer = |source: &str, held: Option<&str>, read_only: bool| {
+        let mut store = Store::default();
+        store.texts.extend(held.map(|held| (b"k".to_vec(), held.into())));
+        let which = Which::Source(source.as_bytes());
+        let run = Run { which, keys: &[b"k"], args: &[b"v", b"w"], read_only };
+        let reply = text(&scripts.run(&run, &mut store));
+        // The place of an error names the script.
+        let what = reply.split(" script: ").next().map(str::to_owned);
+        (what, store.texts)
+    };
+    for (wanted, command) in [
+        ("ARGV[1]", "'del', KEYS[1]"),
+        ("ARGV[2]", "'DEL', KEYS[1]"),
+        ("ARGV[3]", "'del', KEYS[1]"),
+        ("KEYS[1]", "'pexpire', KEYS[1], ARGV[2]"),
+        ("ARGV[1]", "'pexpire', KEYS[1], ARGV[2]"),
+        ("ARGV[1]", "'pexpire', KEYS[1], ARGV[3]"),
+        ("ARGV[1]", "'unlink', KEYS[1]"),
+        ("ARGV[1]", "'del'"),
+        ("ARGV[1]", "'del', KEYS[2]"),
+    ] {
+        let source = format!(
+            "if redis.call('get', KEYS[1]) == {wanted} then return redis.call({command}) \
+             else return -7 end"
+        );
+        let by_lua = format!("{source} -- by Lua");
+        for held in [None, Some("v"), Some("k"), Some("other"), Some("a list")] {
+            for read_only in [false, true] {
+                let (one, other) =
+                    (answer(&source, held, read_only), answer(&by_lua, held, read_only));
+                assert_eq!(one, other, "{source} with {held:?}, read only: {read_only}");
+            }
+        }
+    }
 }
 
 /// Scripts that try to run for ever or to take all memory.
