@@ -56,6 +56,9 @@ pub(crate) enum CellKey {
 #[derive(Debug, Clone, Default)]
 pub struct Changed {
     touched: Vec<CellKey>,
+    /// Slots of registers among the touched. Locks come and go, in the same slots again and again:
+    /// a slot is there once, or the list would be as long as there were locks.
+    listed: Vec<bool>,
     gone: Vec<CellKey>,
     sweep: Sweep,
 }
@@ -63,7 +66,17 @@ pub struct Changed {
 impl Changed {
     #[inline]
     pub(crate) fn touched(&mut self, key: CellKey) {
-        self.touched.push(key);
+        if !matches!(key, CellKey::Register(slot) if core::mem::replace(self.listed(slot), true)) {
+            self.touched.push(key);
+        }
+    }
+
+    fn listed(&mut self, slot: u32) -> &mut bool {
+        let place = slot as usize;
+        if self.listed.len() <= place {
+            self.listed.resize(place + 1, false);
+        }
+        &mut self.listed[place]
     }
 
     #[inline]
@@ -158,6 +171,9 @@ impl Durable {
         let mut touched = core::mem::take(&mut self.changed.touched);
         for key in touched.drain(..) {
             self.put_if_changed(&key, sink, &mut scratch);
+            if let CellKey::Register(slot) = key {
+                *self.changed.listed(slot) = false;
+            }
         }
         self.changed.touched = touched;
         self.put_windows(sink, &mut scratch);

@@ -88,7 +88,7 @@ impl Content {
     /// Nothing yet.
     pub fn empty(kind: Kind) -> Self {
         match kind {
-            Kind::Text => Self::Text(Arc::from(&[][..])),
+            Kind::Text => Self::Text(Arc::default()),
             Kind::Hash => Self::Hash(Tree::default()),
             Kind::List => Self::List(Tree::default()),
             Kind::Set => Self::Set(Tree::default()),

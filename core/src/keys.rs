@@ -38,8 +38,8 @@ pub struct Keys<'s, 'a> {
 const FEW: usize = 16;
 
 /// A key that the decision looked at closely or changed.
-#[derive(Debug)]
-struct Staged {
+#[derive(Debug, Clone)]
+pub(crate) struct Staged {
     key: Bytes,
     /// Where it is in the state.
     slot: Option<u32>,
@@ -134,7 +134,8 @@ impl Core {
     ) -> R {
         let mut result = None;
         self.stepped(now, log, out, |step| {
-            let mut keys = Keys { step, staged: Vec::new(), index: BTreeMap::new(), bytes: 0 };
+            let staged = core::mem::take(&mut step.v.staged);
+            let mut keys = Keys { step, staged, index: BTreeMap::new(), bytes: 0 };
             result = Some(procedure(&mut keys));
             keys.finish();
         });

@@ -15,6 +15,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use crate::index::Entry;
+use crate::keys::Staged;
 use crate::slab::{NONE, Slab};
 use crate::table::Table;
 use crate::wheel::Wheel;
@@ -283,6 +284,8 @@ pub(crate) struct Volatile {
     pub watcher_index: Table,
     /// Watches whose subject the step has changed.
     pub stirred: Vec<u32>,
+    /// Room for the keys of the next decision.
+    pub staged: Vec<Staged>,
     /// Watchers whose time is over.
     pub overdue: Vec<u32>,
     pub consumers: Slab<Consumer>,
@@ -330,6 +333,7 @@ impl Volatile {
             watchers: Slab::default(),
             watcher_index: table(6),
             stirred: Vec::new(),
+            staged: Vec::new(),
             overdue: Vec::new(),
             consumers: Slab::default(),
             flights: Slab::default(),

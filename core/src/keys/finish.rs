@@ -1,14 +1,14 @@
 //! From what a decision staged to events, and what follows for locks of the same names.
 
-use super::{Claim, Keys, Staged};
-use crate::content::{Edit, Edits};
+use super::{Claim, FEW, Keys, Staged};
+use crate::content::{Content, Edit, Edits, Kind};
 use crate::event::Event;
 use crate::step::Step;
 
 impl Keys<'_, '_> {
     /// Makes events of what is staged.
     pub(super) fn finish(mut self) {
-        let staged = core::mem::take(&mut self.staged);
+        let mut staged = core::mem::take(&mut self.staged);
         let changed = || staged.iter().filter(|staged| staged.changed);
         let many = changed().nth(1).is_some();
         if many {
@@ -20,6 +20,11 @@ impl Keys<'_, '_> {
         }
         if many {
             self.step.apart();
+        }
+        // The next decision needs room for as few keys, nearly always.
+        if staged.capacity() <= FEW {
+            staged.clear();
+            self.step.v.staged = staged;
         }
     }
 }
@@ -62,13 +67,17 @@ impl Step<'_> {
         let freed = claim == 0 && before.is_some_and(|before| before.claim != 0);
         self.stir_key(&staged.key);
         let slot = staged.slot.unwrap_or_else(|| self.d.registers.next_slot());
-        let made;
-        let (fresh, edits) = match staged.fresh {
-            true => {
+        let (text, made);
+        let (fresh, edits) = match content {
+            _ if !staged.fresh => (None, &staged.edits[..]),
+            Content::Text(own) => {
+                text = [Edit::Text(own.clone())];
+                (Some(Kind::Text), &text[..])
+            }
+            _ => {
                 made = content.edits();
                 (Some(content.kind()), &made[..])
             }
-            false => (None, &staged.edits[..]),
         };
         let edits = Edits::Made(edits);
         let event = Event::Keyed {

@@ -297,8 +297,7 @@ impl RespDoor {
                 Ok(Parsed::Request(request)) => {
                     at += request.used();
                     self.house.figures.commands += 1;
-                    let args: Vec<&[u8]> = request.iter().collect();
-                    self.request(client, &args, floor);
+                    request.with_all(|args| self.request(client, args, floor));
                 }
                 Ok(Parsed::More { used, .. }) => {
                     at += used;

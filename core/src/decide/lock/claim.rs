@@ -96,6 +96,9 @@ impl Step<'_> {
 
     /// Notes a change for those who watch the key, or the lock that it may be.
     pub(crate) fn stir_key(&mut self, key: &[u8]) {
+        if self.v.watches.is_empty() {
+            return;
+        }
         self.v.stir(Subject::Register(key));
         if let Ok(name) = core::str::from_utf8(key) {
             self.v.stir(Subject::Lock(name));

@@ -16,6 +16,8 @@ const STRANGER_ARGUMENTS: i64 = 10;
 const STRANGER_BYTES: i64 = 16 << 10;
 /// Room for this many arguments, and bytes of words, is kept from one request to the next.
 const KEPT: usize = 1 << 10;
+/// Arguments that need no list of their own.
+const FEW: usize = 8;
 
 /// How much a single request may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,6 +149,18 @@ impl<'a> Request<'a> {
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &'a [u8]> + use<'a> {
         let bytes = self.bytes;
         self.ranges.iter().map(move |(start, end)| &bytes[*start as usize..*end as usize])
+    }
+
+    /// Does something with all arguments in a row. A list is made only when they are many.
+    pub fn with_all<R>(&self, with: impl FnOnce(&[&'a [u8]]) -> R) -> R {
+        let mut few = [&[][..]; FEW];
+        match few.get_mut(..self.ranges.len()) {
+            None => with(&self.iter().collect::<Vec<_>>()),
+            Some(few) => {
+                few.iter_mut().zip(self.iter()).for_each(|(place, argument)| *place = argument);
+                with(few)
+            }
+        }
     }
 
     /// Where an argument stands in the bytes that the parser was handed, for who wants to keep a
