@@ -29,6 +29,9 @@ const PIPELINE: usize = 16;
 const ROUNDS: usize = 3;
 const UNLOCK: &str = "if redis.call('get',KEYS[1]) == ARGV[1] then \
                       return redis.call('del',KEYS[1]) else return 0 end";
+/// The same, told in a way that Leasehold leaves to Lua.
+const BY_LUA: &str = "local held = redis.call('get',KEYS[1]) if held == ARGV[1] then \
+                      return redis.call('del',KEYS[1]) else return 0 end";
 
 /// A server and where it listens.
 struct Peer {
@@ -66,23 +69,37 @@ pub fn run(program: &Path, directory: &Path, figures: &mut Figures, time: Durati
         let both = [(&redis, "Redis"), (&ours, "Leasehold")];
         for connections in CONNECTIONS {
             for pipeline in [1, PIPELINE] {
-                compare(figures, level, both, connections, pipeline, time);
+                let case = Case { connections, pipeline, script: UNLOCK };
+                compare(figures, level, both, &case, time);
             }
         }
+        let case = Case { connections: 16, pipeline: PIPELINE, script: BY_LUA };
+        compare(figures, level, both, &case, time);
         handoffs(figures, level, &redis, &ours, time);
     }
     machine::pin(&[0, 1]);
+}
+
+/// How pairs are asked for.
+struct Case {
+    connections: usize,
+    pipeline: usize,
+    script: &'static str,
 }
 
 fn compare(
     figures: &mut Figures,
     level: &Level,
     both: [(&Peer, &str); 2],
-    connections: usize,
-    pipeline: usize,
+    case: &Case,
     time: Duration,
 ) {
-    let how = if pipeline > 1 { ", pipelined" } else { "" };
+    let Case { connections, pipeline, script } = *case;
+    let how = match (pipeline, script) {
+        (1, _) => "",
+        (_, BY_LUA) => ", pipelined, by Lua",
+        _ => ", pipelined",
+    };
     let title = format!("{}: pairs, {connections} connections{how}", level.name);
     if !figures.wants(&title) {
         return;
@@ -93,7 +110,7 @@ fn compare(
         for (place, (peer, _)) in both.iter().enumerate() {
             let before = cpu(peer);
             let mut crowd = Crowd::connect(peer.address, connections);
-            let sha = crowd.load();
+            let sha = crowd.load(script);
             let began = Instant::now();
             let pairs = crowd.pairs(&sha, pipeline, time);
             rates[place].push(pairs as f64 / began.elapsed().as_secs_f64());
@@ -207,10 +224,10 @@ impl Crowd {
         }
     }
 
-    fn load(&mut self) -> Vec<u8> {
+    fn load(&mut self, script: &str) -> Vec<u8> {
         // The last round may have ended between a lock and its release.
         self.ask(0, &request(&[b"FLUSHALL"]));
-        let reply = self.ask(0, &request(&[b"SCRIPT", b"LOAD", UNLOCK.as_bytes()]));
+        let reply = self.ask(0, &request(&[b"SCRIPT", b"LOAD", script.as_bytes()]));
         let sha = reply.get(5..45);
         sha.unwrap_or_else(|| panic!("{}", String::from_utf8_lossy(&reply))).to_vec()
     }

@@ -9,9 +9,9 @@
 //! end
 //! ```
 //! So a lock is given back, and with `pexpire` renewed. Lua takes half of the time of such a
-//! request; here the same two commands go to the same host without it. Where they do not answer what
-//! is expected (another kind of value, no permission, a missing argument) Lua runs the script after
-//! all: nothing has changed by then, and errors are its own.
+//! request; here the same two commands go to the same host without it. Where they do not answer
+//! what is expected (another kind of value, no permission, a missing argument) Lua runs the script
+//! after all: nothing has changed by then, and errors are its own.
 
 use super::{Call, Host, Run};
 use crate::Reply;
