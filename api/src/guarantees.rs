@@ -301,6 +301,17 @@ macro_rules! declare {
                 [$(self.$field.told(),)*].into_iter()
             }
 
+            /// Every level of every guarantee in words, those of one together, the weakest first.
+            ///
+            /// ```
+            /// let levels = leasehold_api::Guarantees::levels();
+            /// let fencing = levels.filter(|told| told.name == "fencing").map(|told| told.level);
+            /// assert_eq!(fencing.collect::<Vec<_>>(), ["None", "Advisory", "Strict"]);
+            /// ```
+            pub fn levels() -> impl Iterator<Item = Told> {
+                [$($name::$least.told(), $($name::$step.told(),)+)*].into_iter()
+            }
+
             /// Whether a floor is kept, and what there is.
             fn kept(&self, floor: Floor) -> (bool, Told) {
                 match floor {

@@ -26,11 +26,11 @@ pub mod outage;
 mod suite;
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use futures_core::future::BoxFuture;
-use leasehold_api::{Engine, Error, ErrorKind, Floor, Guarantees, Leasehold};
+use leasehold_api::{Engine, Error, ErrorKind, Expect, Floor, Guarantees, Leasehold};
 
 /// How long a case waits for something that must come.
 pub const PATIENCE: Duration = Duration::from_secs(10);
@@ -38,7 +38,7 @@ pub const PATIENCE: Duration = Duration::from_secs(10);
 /// An engine under test.
 pub struct Target {
     open: Box<dyn Fn() -> BoxFuture<'static, leasehold_api::Result<Leasehold>> + Send + Sync>,
-    serial: AtomicU64,
+    names: Mutex<Vec<String>>,
 }
 
 impl Target {
@@ -47,7 +47,7 @@ impl Target {
     where
         F: Future<Output = leasehold_api::Result<Leasehold>> + Send + 'static,
     {
-        Self { open: Box::new(move || Box::pin(open())), serial: AtomicU64::new(0) }
+        Self { open: Box::new(move || Box::pin(open())), names: Mutex::default() }
     }
 
     /// An engine that `connect` connects to, each time anew.
@@ -68,8 +68,33 @@ impl Target {
 
     /// A name that no other case uses.
     fn name(&self, what: &str) -> String {
-        let serial = self.serial.fetch_add(1, Ordering::Relaxed);
-        format!("conformance/{}/{what}-{serial}", std::process::id())
+        let mut names = self.names.lock().expect("nobody panics while holding it");
+        let name = format!("conformance/{}/{what}-{}", std::process::id(), names.len());
+        names.push(name.clone());
+        name
+    }
+
+    /// Removes the queues, topics and registers that cases left behind, as far as the engine can.
+    ///
+    /// # Errors
+    /// When the engine cannot be opened.
+    pub async fn tidy_up(&self) -> leasehold_api::Result<()> {
+        let handle = (self.open)().await?;
+        let names = std::mem::take(&mut *self.names.lock().expect("nobody panics"));
+        let Engine { locks, queues, .. } = handle.engine();
+        for name in names {
+            // Most names were never those of a queue: what is not there needs no removal.
+            if let Some(queues) = queues {
+                for suffix in ["", "/all", "/paid", "/0", "/1", "/2"] {
+                    queues.delete_queue(&format!("{name}{suffix}"), false, false).await.ok();
+                }
+                queues.delete_exchange(&name, false).await.ok();
+            }
+            if locks.is_some() {
+                handle.register(&*name).delete_if(Expect::Anything).await.ok();
+            }
+        }
+        Ok(())
     }
 }
 

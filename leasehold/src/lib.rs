@@ -28,6 +28,17 @@
 //! | `./dir`, `file:DIR` | embedded and durable, in this process | `native` |
 //! | `mem:` | embedded, in memory | `native` |
 //! | `http://HOST:7070`, `https://…` | a Leasehold server | `http` |
+//! | `file:///DIR` | locks in a directory that processes of one machine share | `files` |
+//! | `redis://…`, `rediss://…` | Redis and what speaks like it | `redis` |
+//! | `postgres://…`, `postgresql://…` | PostgreSQL | `postgres` |
+//! | `mysql://…`, `mariadb://…` | MySQL and MariaDB | `mysql` |
+//! | `zookeeper://…` | ZooKeeper | `zookeeper` |
+//! | `etcd://…`, `etcds://…` | etcd | `etcd` |
+//! | `amqp://…`, `amqps://…` | RabbitMQ | `amqp` |
+//! | `kafka://…` | Kafka | `kafka` |
+//!
+//! What each of them promises is in `GUARANTEES.md`;
+//! [`Leasehold::require`](leasehold_api::Leasehold::require) demands it in a program.
 //!
 //! A server's URL carries the credentials, `https://USER:PASSWORD@HOST` or `https://:TOKEN@HOST`
 //! (or the environment does, `LEASEHOLD_BEARER_TOKEN`),
@@ -96,14 +107,10 @@ pub async fn connect(url: &str) -> Result<Leasehold> {
     match url.split_once(':') {
         Some(("mem", _)) => memory().await,
         Some(("file", path)) if !path.starts_with("//") => open(path).await,
-        Some(("http" | "https", _)) => http(url).await,
-        Some((scheme, _))
-            if scheme.len() > 1 && scheme.bytes().all(|b| b.is_ascii_alphanumeric()) =>
-        {
-            let wrong = format!(
-                "{scheme}: names no engine; use a directory, file:DIR, mem:, http:// or https://"
-            );
-            Err(Error::new(ErrorKind::Invalid, wrong).asking(format!("connect to {url}")))
+        Some((scheme, _)) if is_scheme(scheme) => {
+            let known = SCHEMES.iter().find(|(known, _)| *known == scheme);
+            let (_, feature) = known.ok_or_else(|| unknown(scheme, url))?;
+            Ok(Leasehold::new(reach(feature, url).await?))
         }
         _ if url.is_empty() => {
             let wrong = "the URL is empty; give a directory or a URL such as http://localhost:7070";
@@ -111,6 +118,58 @@ pub async fn connect(url: &str) -> Result<Leasehold> {
         }
         _ => open(url).await,
     }
+}
+
+/// The schemes of URLs with a host, or with `//`, and the feature that each needs.
+const SCHEMES: &[(&str, &str)] = &[
+    ("http", "http"),
+    ("https", "http"),
+    ("file", "files"),
+    ("redis", "redis"),
+    ("rediss", "redis"),
+    ("postgres", "postgres"),
+    ("postgresql", "postgres"),
+    ("mysql", "mysql"),
+    ("mariadb", "mysql"),
+    ("zookeeper", "zookeeper"),
+    ("etcd", "etcd"),
+    ("etcds", "etcd"),
+    ("amqp", "amqp"),
+    ("amqps", "amqp"),
+    ("kafka", "kafka"),
+];
+
+/// One letter is a drive, or a directory with a colon in its name.
+fn is_scheme(text: &str) -> bool {
+    text.len() > 1 && text.bytes().all(|b| b.is_ascii_alphanumeric())
+}
+
+fn unknown(scheme: &str, url: &str) -> Error {
+    let known: Vec<_> = SCHEMES.iter().map(|(known, _)| format!("{known}://")).collect();
+    let known = known.join(", ");
+    let wrong =
+        format!("{scheme}: names no engine; use a directory, file:DIR, mem: or one of {known}");
+    // What is behind the scheme may hold a password.
+    let shown =
+        url.rsplit_once('@').map_or(url.to_owned(), |(_, rest)| format!("{scheme}://{rest}"));
+    Error::new(ErrorKind::Invalid, wrong).asking(format!("connect to {shown}"))
+}
+
+/// Opens an engine over a system that other processes reach as well.
+async fn reach(feature: &'static str, url: &str) -> Result<Engine> {
+    match feature {
+        #[cfg(feature = "http")]
+        "http" => leasehold_http::connect(url, &leasehold_http::HttpOptions::default()).await,
+        #[cfg(feature = "files")]
+        "files" => leasehold_files::connect(url).await,
+        #[cfg(feature = "redis")]
+        "redis" => leasehold_redis::connect(url).await,
+        _ => Err(missing(feature).asking(format!("connect to {}", scheme_of(url)))),
+    }
+}
+
+fn scheme_of(url: &str) -> &str {
+    url.split_once("//").map_or(url, |(scheme, _)| scheme)
 }
 
 #[cfg(feature = "native")]
@@ -128,19 +187,44 @@ async fn native(_: Option<&Path>) -> Result<Leasehold> {
     Err(missing("native"))
 }
 
-#[cfg(feature = "http")]
-async fn http(url: &str) -> Result<Leasehold> {
-    let engine = leasehold_http::connect(url, &leasehold_http::HttpOptions::default()).await?;
-    Ok(Leasehold::new(engine))
-}
-
-#[cfg(not(feature = "http"))]
-async fn http(_: &str) -> Result<Leasehold> {
-    Err(missing("http"))
-}
-
-#[cfg(not(all(feature = "native", feature = "http")))]
 fn missing(feature: &str) -> Error {
     let wrong = format!("this build has no such engine; add the feature `{feature}` to leasehold");
     Error::new(ErrorKind::Unsupported, wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_unknown_scheme_is_told_the_known_ones() {
+        let error = connect("gopher://user:secret@host/x").await.expect_err("there is none");
+        assert_eq!(error.kind, ErrorKind::Invalid);
+        let text = error.to_string();
+        let known = SCHEMES.iter().all(|(scheme, _)| text.contains(&format!("{scheme}://")));
+        assert!(known && text.contains("mem:") && text.contains("gopher"), "{text}");
+        assert!(!text.contains("secret"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn an_engine_that_is_not_built_in_names_its_feature() {
+        let error = reach("telepathy", "kafka://user:secret@host").await.expect_err("it is not");
+        assert_eq!(error.kind, ErrorKind::Unsupported);
+        let text = error.to_string();
+        assert!(text.contains("`telepathy`") && text.contains("kafka:"), "{text}");
+        assert!(!text.contains("secret"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn a_file_url_is_one_of_two_engines() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().display();
+        let embedded = connect(&format!("file:{path}/embedded")).await;
+        assert!(embedded.is_ok_and(|handle| handle.engine().queues.is_some()));
+        let shared = connect(&format!("file://{path}/shared")).await;
+        match cfg!(feature = "files") {
+            true => assert!(shared.expect("it opens").engine().queues.is_none()),
+            false => assert_eq!(shared.expect_err("none").kind, ErrorKind::Unsupported),
+        }
+    }
 }

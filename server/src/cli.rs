@@ -4,7 +4,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::settings::Given;
-use crate::{bench, config, demo, journal, lock, queue, user};
+use crate::{bench, config, demo, doctor, journal, lock, queue, user};
 
 /// Locks and queues for teams that run many processes.
 #[derive(Debug, Parser)]
@@ -26,7 +26,8 @@ pub struct Cli {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Everywhere")]
 pub struct Global {
-    /// Where the locks and queues are: a server's URL, a data directory, or mem:
+    /// Where the locks and queues are: the URL of a server or of another engine, such as
+    /// redis://HOST, a data directory, or mem:
     #[arg(long, global = true, env = "LEASEHOLD_URL", hide_env_values = true)]
     #[arg(value_name = "URL", default_value = "http://127.0.0.1:7070")]
     pub on: String,
@@ -49,7 +50,7 @@ pub struct Global {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Run the server
+    /// Run the server; with --on URL a gateway to another engine
     Serve(Box<Given>),
     /// A flash sale with crashes, and books that balance
     Demo(demo::DemoOptions),
@@ -65,6 +66,8 @@ pub enum Command {
     /// Read a journal that no server has open
     #[command(subcommand)]
     Journal(journal::JournalCommand),
+    /// Prove what an engine promises, and look at how it is set up
+    Doctor(doctor::DoctorArgs),
     /// Ask whether a server answers
     Ping,
     /// Measure a server for a few seconds

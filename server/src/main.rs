@@ -8,6 +8,7 @@ mod cli;
 mod config;
 mod connect;
 mod demo;
+mod doctor;
 mod failure;
 mod group;
 mod journal;
@@ -25,7 +26,8 @@ mod watch;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use clap::Parser;
+use clap::parser::ValueSource;
+use clap::{CommandFactory, FromArgMatches};
 
 use cli::{Cli, Command};
 
@@ -40,7 +42,14 @@ fn main() -> ExitCode {
     }
     // Two TLS providers may end up in one binary; without a choice the first use would panic.
     tokio_rustls::rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
-    let cli = Cli::parse();
+    let matches = Cli::command().get_matches();
+    let mut cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    if let Command::Serve(given) = &mut cli.command
+        && matches.value_source("on") == Some(ValueSource::CommandLine)
+    {
+        // The environment names the server for the other commands; one does not serve itself.
+        given.flag("engine", &cli.global.on);
+    }
     let json = cli.global.json;
     run(cli).unwrap_or_else(|error| failure::report(&error, json))
 }
@@ -51,7 +60,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         serve::quiet();
     }
     match cli.command {
-        Command::Serve(given) => threads()?.block_on(serve::run(*given, global.json)),
+        Command::Serve(given) => threads()?.block_on(serve::run(*given, global)),
         Command::Lock(command) => one_thread()?.block_on(lock::run(command, &global)),
         Command::Queue(command) => one_thread()?.block_on(queue::run(command, &global)),
         Command::Bench(arguments) => threads()?.block_on(bench::run(arguments, &global)),
@@ -59,6 +68,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::DemoWorker(options) => {
             one_thread()?.block_on(demo::worker(options)).map(|()| ExitCode::SUCCESS)
         }
+        Command::Doctor(arguments) => threads()?.block_on(doctor::run(arguments, &global)),
         Command::Ping => one_thread()?.block_on(ping::run(&global)),
         Command::Journal(command) => journal::run(command, global.json),
         Command::User(command) => user::run(command, global.json),

@@ -43,6 +43,9 @@ async fn ask(global: &Global) -> Result<()> {
 fn is_refusal(error: &anyhow::Error) -> bool {
     let error = error.downcast_ref::<leasehold::Error>();
     error.is_some_and(|error| {
-        matches!(error.kind, ErrorKind::Unauthenticated | ErrorKind::Forbidden)
+        matches!(
+            error.kind,
+            ErrorKind::Unauthenticated | ErrorKind::Forbidden | ErrorKind::Unsupported
+        )
     })
 }

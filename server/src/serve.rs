@@ -1,9 +1,11 @@
-//! `leasehold serve`: the embedded engine behind its doors.
+//! `leasehold serve`: the embedded engine behind its doors, or a gateway: the HTTP door in front of
+//! another engine.
 //!
 //! Everything that can be wrong with the settings is found before the data directory is touched.
 //! The port is taken before the journal is opened, so that clients which come during a recovery
 //! wait in the system's queue instead of being refused.
 
+mod behind;
 mod certificate;
 mod descriptors;
 mod figures;
@@ -11,57 +13,47 @@ mod greeting;
 mod logs;
 mod secret;
 mod users;
+mod warnings;
 
 use std::io::IsTerminal;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result};
 use leasehold_http_door::{DoorConfig, HttpDoor, HttpLimits, ServerInfo};
-use leasehold_native::NativeEngine;
-use leasehold_node::{Durability, Options};
-use leasehold_resp_door::{Listening, RespConfig, RespLimits};
-use leasehold_users::Users;
 use tokio::net::TcpListener;
 
 pub use logs::quiet;
 pub use secret::write_private;
 
+use crate::cli::Global;
 use crate::failure::Failure;
 use crate::settings::{Given, Settings};
 use crate::signals::Signals;
+use behind::Behind;
 use certificate::Tls;
-use figures::Figures;
 use greeting::Greeting;
 use users::Keeper;
 
 /// Serves until it is told to end.
-pub async fn run(given: Given, json: bool) -> Result<ExitCode> {
+pub async fn run(given: Given, global: Global) -> Result<ExitCode> {
     let began = Instant::now();
-    let settings = Settings::resolve(&given.clone().with_file()?)?;
+    let whole = given.clone().with_file()?;
+    let settings = Settings::resolve(&whole)?;
     logs::start(&settings)?;
     let mut keeper = Keeper::start(&given, &settings)?;
     let users = keeper.users();
     let (tls, resp_tls) = (http_tls(&settings)?, resp_tls(&settings)?);
     let listener = listen(&settings).await?;
     let http = listener.local_addr().context("find the port that was taken")?;
-    let resp_port = listen_resp(&settings, &users, resp_tls.as_ref())?;
 
-    let asked = || format!("open {}", settings.data_dir.display());
-    let engine = NativeEngine::open(&settings.data_dir, options(&settings)).with_context(asked)?;
-    let resp = resp_port.as_ref().map(Listening::address);
-    let secret = secret::load(&settings.data_dir)?;
-    if let Some(port) = resp_port {
-        engine.lodge(port.door(&secret)).context("open the RESP door")?;
-    }
-    let warnings = warnings(&settings, [tls.as_ref(), resp_tls.as_ref()], users.is_open());
-    for warning in &warnings {
-        tracing::warn!("{warning}");
-    }
-    let config = DoorConfig {
-        secret,
+    let behind = match &settings.engine {
+        Some(url) => Behind::other(url, &whole, &global).await?,
+        None => Behind::embedded(&settings, &users, resp_tls.as_ref())?,
+    };
+    let open = users.is_open();
+    let mut config = DoorConfig {
         users,
         hosts: settings.http_hosts.0.clone(),
         limits: HttpLimits {
@@ -69,19 +61,20 @@ pub async fn run(given: Given, json: bool) -> Result<ExitCode> {
             connections: room(&settings, resp_tls.is_some()),
             ..HttpLimits::default()
         },
-        counters: Arc::new(Figures::new(engine.metrics())),
-        info: ServerInfo {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            durability: durability(settings.durability).to_owned(),
-            engine: format!("embedded, {}", settings.data_dir.display()),
-            warnings,
-        },
+        counters: behind.counters(),
+        ..DoorConfig::new(behind.secret(&settings)?, behind.counters(), ServerInfo::default())
     };
+    let secured = [tls.as_ref(), resp_tls.as_ref()];
+    let warnings = warnings::all(&settings, &behind, secured, open);
+    config.info = behind.info(&settings, warnings);
+    for warning in &config.info.warnings {
+        tracing::warn!("{warning}");
+    }
     let mut signals = Signals::listen()?;
-    let door = HttpDoor::new(engine.engine(), config);
+    let door = HttpDoor::new(behind.engine(), config);
     let secure = (tls.is_some(), resp_tls.is_some());
-    let greeting = Greeting { settings: &settings, http, resp, secure, began };
-    greeting.print(json)?;
+    let greeting = Greeting { settings: &settings, http, behind: &behind, secure, began };
+    greeting.print(global.json)?;
     let tls = tls.map(|tls| tls.config);
     let at_terminal = std::io::stdin().is_terminal();
     let serving = leasehold_http_door::serve(listener, tls, door, async move {
@@ -95,35 +88,10 @@ pub async fn run(given: Given, json: bool) -> Result<ExitCode> {
         });
     });
     let served = serving.await.context("serve HTTP");
-    engine.close().await.context("close the data directory")?;
+    behind.close().await?;
     served?;
     tracing::info!("ended");
     Ok(ExitCode::SUCCESS)
-}
-
-/// Takes the port of the RESP door.
-fn listen_resp(
-    settings: &Settings,
-    users: &Arc<Users>,
-    tls: Option<&Tls>,
-) -> Result<Option<Listening>> {
-    let Some(address) = settings.resp_listen.0 else { return Ok(None) };
-    let mut limits = RespLimits { clients: settings.resp_clients as usize, ..Default::default() };
-    limits.scripts.time = settings.resp_script_time;
-    let runtime = tokio::runtime::Handle::current();
-    let tls = tls.map(|tls| Arc::new(tls.config.clone()));
-    let config = RespConfig { users: users.clone(), runtime, tls, limits };
-    let listening = Listening::on(address, config).map_err(|error| {
-        let advice = match error.kind() {
-            std::io::ErrorKind::AddrInUse => {
-                "stop the other program, choose another port with --resp-listen, or say \
-                 --resp-listen off"
-            }
-            _ => "choose an address of this machine with --resp-listen, or say --resp-listen off",
-        };
-        Failure::usage(format!("{error}; {advice}"))
-    });
-    listening.map(Some).with_context(|| format!("listen on {address} for RESP"))
 }
 
 /// Takes the port.
@@ -175,63 +143,6 @@ fn tls(chain: Option<&Path>, key: Option<&Path>, what: &str, door: &str) -> Resu
         ))
         .into()),
     }
-}
-
-/// What the node is opened with.
-fn options(settings: &Settings) -> Options {
-    let mut options = Options {
-        durability: settings.durability,
-        tail_cache_bytes: settings.memory_tail.size(),
-        read_cache_bytes: settings.memory_read.size(),
-        ..Options::default()
-    };
-    let limits = &mut options.limits;
-    limits.segment_bytes = settings.journal_segment.0;
-    limits.resident_entries = settings.memory_entries as usize;
-    let grace = settings.restart_grace.as_micros();
-    limits.restart_grace_us = u64::try_from(grace).unwrap_or(u64::MAX);
-    options
-}
-
-fn durability(durability: Durability) -> &'static str {
-    match durability {
-        Durability::Always => "always",
-        Durability::Interval(_) => "interval",
-        Durability::None => "none",
-    }
-}
-
-/// What an operator should know.
-fn warnings(settings: &Settings, tls: [Option<&Tls>; 2], open: bool) -> Vec<String> {
-    let mut warnings = Vec::new();
-    let [http_tls, resp_tls] = tls;
-    let resp = settings.resp_listen.0;
-    let resp_beyond = resp.is_some_and(|address| !address.ip().is_loopback());
-    let http_beyond = !settings.http_listen.ip().is_loopback();
-    if open && (http_beyond || resp_beyond) {
-        warnings.push("there are no users: whoever reaches the port may do everything".to_owned());
-    }
-    if !open && http_beyond && http_tls.is_none() {
-        warnings.push("passwords and tokens cross the network in the clear: no TLS".to_owned());
-    }
-    if !open && resp_beyond && resp_tls.is_none() {
-        warnings.push("RESP passwords cross the network in the clear: that door has no TLS".into());
-    }
-    let ends = |tls: &Tls| tls.warning.clone();
-    warnings.extend(http_tls.and_then(ends));
-    let resp_ends = resp_tls.and_then(ends);
-    warnings.extend(resp_ends.map(|warning| format!("RESP: {warning}")));
-    match settings.durability {
-        Durability::Always => {}
-        Durability::Interval(micros) => {
-            let ms = Duration::from_micros(micros).as_millis();
-            warnings.push(format!("power loss may cost the last {ms} ms of confirmed changes"));
-        }
-        Durability::None => {
-            warnings.push("power loss may cost confirmed changes, without a bound".to_owned());
-        }
-    }
-    warnings
 }
 
 /// A path as it helps people: whole.

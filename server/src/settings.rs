@@ -84,12 +84,20 @@ macro_rules! settings {
 settings! {
     /// The directory of the journal. It is made at the first start; one server at a time uses it.
     data_dir: PathBuf = "data_dir", "./leasehold-data";
+    /// The URL of another engine. The server is then a gateway: its HTTP door in front of that
+    /// engine, and no data directory and no RESP door of its own. `leasehold serve --on URL` says
+    /// the same.
+    engine: Option<String> = "engine", "";
     /// Where the HTTP door listens. Port 0 takes a free one.
     http_listen: SocketAddr = "http.listen", "127.0.0.1:7070";
     /// The certificate chain of the HTTP door, PEM. With it and its key the door speaks HTTPS.
     http_tls_cert: Option<PathBuf> = "http.tls_cert", "";
     /// The private key of the certificate, PEM.
     http_tls_key: Option<PathBuf> = "http.tls_key", "";
+    /// A file with the 32 bytes that seal sessions and receipts; it is made if it is not there.
+    /// If none is said it is in the data directory, and a gateway makes up another at each start.
+    /// Gateways that stand behind one name need the same.
+    http_secret: Option<PathBuf> = "http.secret", "";
     /// Host names under which the HTTP door is reached besides `localhost` and addresses, with
     /// commas between. Only asked while there are no users: then the name is all that keeps
     /// foreign web pages out.
@@ -181,6 +189,11 @@ impl Given {
     /// A setting's value as text, if it was given.
     pub fn text(&self, key: &str) -> Option<&str> {
         self.values.get(key).map(|(text, _)| text.as_str())
+    }
+
+    /// Sets a value as a flag of the command line does.
+    pub fn flag(&mut self, key: &'static str, text: &str) {
+        self.values.insert(key, (text.to_owned(), Origin::Flag));
     }
 
     /// Where a setting's value comes from.

@@ -53,7 +53,9 @@ pub fn as_user(user: &str, program: &Path, directory: &Path) -> Command {
     let given = Command::new("chown").arg("-R").arg(user).arg(directory).status();
     assert!(given.is_ok_and(|status| status.success()), "{user} gets {}", directory.display());
     let mut call = Command::new("setpriv");
-    call.args(["--reuid", user, "--regid", user, "--clear-groups", "--"]).arg(program);
+    // The system forgets whom to tell of our death when the user changes, so it is said again.
+    call.args(["--reuid", user, "--regid", user, "--clear-groups", "--pdeathsig", "KILL", "--"]);
+    call.arg(program);
     call
 }
 

@@ -1,7 +1,7 @@
 //! Elections, latches, barriers, scheduled jobs.
 
 use super::{SHORT, cases, ensure, in_line, soon};
-use crate::{Outcome, Target};
+use crate::{Failure, Outcome, Target};
 
 cases! { "together":
     one_leads_and_others_observe needs
@@ -20,7 +20,7 @@ async fn one_leads_and_others_observe(target: &Target) -> Outcome {
     let first = tokio::spawn(async move { observer.changed(None).await });
     let office = a.election(&name).campaign("a").await?;
     let leader = soon("the first leader", first).await?.expect("it does not panic")?;
-    let leader = leader.ok_or_else(|| crate::Failure::Expected("nobody leads".to_owned()))?;
+    let leader = leader.ok_or_else(|| Failure::Expected("nobody leads".to_owned()))?;
     ensure!((leader.value.as_str(), leader.token) == ("a", office.token()), "{leader:?} leads");
     ensure!(election.try_campaign("b").await?.is_none(), "two lead");
     let candidate = election.clone();
@@ -42,7 +42,11 @@ async fn a_latch_opens(target: &Target) -> Outcome {
     let latch = a.latch(&name, 3);
     let waits = tokio::spawn(async move { latch.wait().await });
     for left in [2, 1, 0] {
-        ensure!(!waits.is_finished(), "it opened with {} missing", left + 1);
+        if waits.is_finished() {
+            let opened = waits.await.expect("it does not panic");
+            let early = |()| Failure::Expected(format!("it opened with {} missing", left + 1));
+            return Err(opened.map_or_else(Failure::from, early));
+        }
         ensure!(b.latch(&name, 3).count_down().await? == left, "not {left} are missing");
     }
     soon("the opening", waits).await?.expect("it does not panic")?;

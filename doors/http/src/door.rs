@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::http::StatusCode;
-use leasehold_api::engine::{Engine, LockEngine, QueueEngine, SessionRef};
+use leasehold_api::engine::{Engine, LockEngine, QueueEngine, Receive, SessionRef, Wait};
 use leasehold_api::{Error, ErrorKind, Result, Retry};
 use leasehold_users::{Users, sha256};
 use leasehold_wire::lock::WAIT_MS_MAX;
@@ -143,22 +143,49 @@ impl Door {
     /// Whether the engine answers, soon.
     pub async fn ready(&self) -> Result<()> {
         const PATIENCE: Duration = Duration::from_secs(2);
-        let answer = async {
-            match (&self.engine.locks, &self.engine.queues) {
-                (Some(locks), _) => locks.inspect("readyz").await.map(drop),
-                (None, Some(queues)) => {
-                    let ask = leasehold_api::engine::List { max: 1, ..Default::default() };
-                    queues.list_queues(&ask).await.map(drop)
-                }
-                (None, None) => Err(Error::unsupported(&self.engine.url, "locks and queues")),
-            }
-        };
+        let answer = self.asked();
         let silent = |_| {
             let wrong = "the engine does not answer; look at the server's log";
             Error::new(ErrorKind::Unavailable, wrong).with_retry(Retry::Later)
         };
         tokio::time::timeout(PATIENCE, answer).await.map_err(silent)?
     }
+
+    /// Asks the engine something small that it can answer. That there is nothing of the name is
+    /// an answer; that it cannot do something may come from this side of it.
+    async fn asked(&self) -> Result<()> {
+        const NAME: &str = "readyz";
+        let unable = |asked: &Result<()>| {
+            asked.as_ref().is_err_and(|error| error.kind == ErrorKind::Unsupported)
+        };
+        let mut answer = Err(Error::unsupported(&self.engine.url, "locks and queues"));
+        if let Some(locks) = &self.engine.locks {
+            answer = locks.inspect(NAME).await.map(drop);
+            if unable(&answer) {
+                answer = locks.check(NAME, 1).await.map(drop);
+            }
+            if unable(&answer) {
+                answer = locks.read(NAME.as_bytes()).await.map(drop);
+            }
+        }
+        if let Some(queues) = self.engine.queues.as_ref().filter(|_| unable(&answer)) {
+            answer = queues.inspect_queue(NAME).await.map(drop);
+            if unable(&answer) {
+                let none = queues.receive(&nothing_of(NAME)).await;
+                answer = none.map(drop);
+            }
+        }
+        match answer {
+            Err(error) if matches!(error.kind, ErrorKind::NotFound | ErrorKind::Invalid) => Ok(()),
+            answer => answer,
+        }
+    }
+}
+
+/// Asks for a message of a queue that is not there.
+fn nothing_of(name: &str) -> Receive {
+    let session = SessionRef::NONE;
+    Receive { queue: name.into(), session, max: 1, wait: Wait::No, lease: None }
 }
 
 /// What those are told who wait while the door closes. Nothing of theirs happened.

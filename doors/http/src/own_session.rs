@@ -1,6 +1,6 @@
 //! The door's own session, for those who receive without one.
 //!
-//! It is opened when it is first needed and kept alive from then on. Deliveries to it end by their
+//! Where the engine knows no sessions it is none. It is opened when it is first needed and kept alive from then on. Deliveries to it end by their
 //! lease, so nothing is lost when a client of it vanishes.
 
 use std::sync::Arc;
@@ -34,13 +34,13 @@ impl Drop for Kept {
 }
 
 impl OwnSession {
-    /// The session, opened if there is none.
-    pub async fn get(&self, locks: &Arc<dyn LockEngine>) -> Result<SessionRef> {
+    /// The session, opened if there is none; [`SessionRef::NONE`] where the engine has none.
+    pub async fn get(&self, locks: Option<&Arc<dyn LockEngine>>) -> Result<SessionRef> {
         let mut open = self.open.lock().await;
         if let Some(kept) = open.as_ref().filter(|kept| !kept.keeper.is_finished()) {
             return Ok(kept.session.clone());
         }
-        let kept = keep(locks, "http door").await?;
+        let Some((_, kept)) = keep(locks, "http door").await? else { return Ok(SessionRef::NONE) };
         let session = kept.session.clone();
         *open = Some(kept);
         Ok(session)
@@ -55,21 +55,30 @@ impl OwnSession {
     }
 }
 
-async fn keep(locks: &Arc<dyn LockEngine>, label: &str) -> Result<Kept> {
+/// Opens a session and keeps it alive; `None`: the engine has none.
+async fn keep(
+    locks: Option<&Arc<dyn LockEngine>>,
+    label: &str,
+) -> Result<Option<(Arc<dyn LockEngine>, Kept)>> {
+    let Some(locks) = locks.cloned() else { return Ok(None) };
     let ask = OpenSession { ttl: Some(TTL), resume: None, label: Some(label.into()) };
-    let session = locks.open_session(&ask).await?.session;
-    let (locks, kept) = (locks.clone(), session.clone());
+    let session = match locks.open_session(&ask).await {
+        Ok(opened) => opened.session,
+        Err(error) if error.kind == ErrorKind::Unsupported => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let (at, kept) = (locks.clone(), session.clone());
     let keeper = tokio::spawn(async move {
         loop {
             tokio::time::sleep(KEEP_ALIVE).await;
-            match locks.keep_alive(&kept).await {
+            match at.keep_alive(&kept).await {
                 Err(error) if error.kind == ErrorKind::NoSession => break,
                 Err(error) => tracing::warn!(%error, "the door's session was not kept alive"),
                 Ok(()) => {}
             }
         }
     });
-    Ok(Kept { session, keeper: keeper.abort_handle() })
+    Ok(Some((locks, Kept { session, keeper: keeper.abort_handle() })))
 }
 
 /// A session that lives as long as this value; for one consumer's stream.
@@ -79,8 +88,9 @@ pub(crate) struct PassingSession {
 }
 
 impl PassingSession {
-    pub async fn open(locks: &Arc<dyn LockEngine>, label: &str) -> Result<Self> {
-        Ok(Self { kept: keep(locks, label).await?, locks: locks.clone() })
+    /// Opens one; `None`: the engine has none.
+    pub async fn open(locks: Option<&Arc<dyn LockEngine>>, label: &str) -> Result<Option<Self>> {
+        Ok(keep(locks, label).await?.map(|(locks, kept)| Self { kept, locks }))
     }
 
     pub fn session(&self) -> &SessionRef {

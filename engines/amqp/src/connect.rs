@@ -189,6 +189,39 @@ impl Line {
     }
 }
 
+/// A channel on which something may be under way. Dropped, it is closed in so many words: what
+/// was delivered on it goes back. The driver closes what is dropped, too, but not always when an
+/// answer is under way.
+pub(crate) struct Own(Option<Channel>);
+
+impl Own {
+    pub fn new(channel: &Channel) -> Self {
+        Self(Some(channel.clone()))
+    }
+
+    /// Nothing is under way.
+    pub fn done(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        let Some(channel) = self.0.take().filter(|channel| channel.status().connected()) else {
+            return;
+        };
+        // Without a runtime the driver is gone, and with it the connection.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move { channel.close(200, "OK".into()).await.ok() });
+        }
+    }
+}
+
+/// Resolves when whoever holds the other end is gone.
+pub(crate) async fn given_up(gone: &mut watch::Receiver<()>) {
+    while gone.changed().await.is_ok() {}
+}
+
 /// What a connection is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Use {
@@ -312,8 +345,10 @@ impl Link {
     {
         let line = self.line(Some(until)).await?;
         let channel = line.channel().await?;
+        let own = Own::new(&channel);
         let answer = request(line.clone(), channel.clone()).await;
         if answer.is_ok() {
+            own.done();
             line.keep(channel);
         }
         answer

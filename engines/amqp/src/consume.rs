@@ -15,10 +15,10 @@ use lapin::options::{
 use lapin::types::FieldTable;
 use leasehold_api::engine::{Consume, Delivered, Receive, Wait};
 use leasehold_api::{Error, ErrorKind, Result};
-use tokio::sync::oneshot;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::sync::{oneshot, watch};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use crate::connect::{ANSWER, Link, PATIENCE, jittered};
+use crate::connect::{ANSWER, Link, Own, PATIENCE, given_up, jittered};
 use crate::error::{Answer, Fault, not_found};
 use crate::lanes::{Lane, Lanes};
 use crate::message::name;
@@ -100,7 +100,8 @@ async fn rest(consumer: &mut lapin::Consumer) -> Vec<Delivery> {
 
 fn explained(error: Error, queue: &str) -> Error {
     match error.kind {
-        ErrorKind::NotFound => not_found(&format!("queue {queue}")),
+        // The broker also says so of a queue whose node is down.
+        ErrorKind::NotFound => not_found(&format!("queue {queue} ({})", error.wrong)),
         ErrorKind::InUse => {
             let wrong = format!(
                 "somebody consumes queue {queue} exclusively, or beside whom you \
@@ -248,15 +249,12 @@ pub(crate) async fn receive(engine: Arc<Consuming>, ask: &Receive) -> Result<Vec
     if ask.lease.is_some() {
         return Err(Error::unsupported("amqp", "leases of deliveries"));
     }
-    let (mut tell, told) = oneshot::channel();
+    let (tell, told) = oneshot::channel();
+    let (_wanted, mut gone) = watch::channel(());
     let wanted = ask.clone();
+    // Dropped, this ends the wait; the task itself goes on to a point where nothing is under way.
     tokio::spawn(async move {
-        // Dropped, it gives back what it has: the channel goes with it.
-        let taking = take_patiently(&engine, &wanted);
-        let taken = tokio::select! {
-            taken = taking => taken,
-            () = tell.closed() => return,
-        };
+        let taken = take_patiently(&engine, &wanted, &mut gone).await;
         // What nobody takes over goes back when it is dropped.
         tell.send(taken).ok();
     });
@@ -266,7 +264,11 @@ pub(crate) async fn receive(engine: Arc<Consuming>, ask: &Receive) -> Result<Vec
     Ok(taken.map(|taken| taken.hand_out(ask)).unwrap_or_default())
 }
 
-async fn take_patiently(engine: &Arc<Consuming>, ask: &Receive) -> Result<Option<Taken>> {
+async fn take_patiently(
+    engine: &Arc<Consuming>,
+    ask: &Receive,
+    gone: &mut watch::Receiver<()>,
+) -> Result<Option<Taken>> {
     let until = match ask.wait {
         Wait::No => Some(Instant::now()),
         // What lies beyond the clock's end is forever.
@@ -275,7 +277,8 @@ async fn take_patiently(engine: &Arc<Consuming>, ask: &Receive) -> Result<Option
     };
     let patience = Instant::now() + PATIENCE;
     loop {
-        match take(engine, ask, until, patience).await {
+        match take(engine, ask, (until, patience), gone).await {
+            _ if gone.has_changed().is_err() => return Ok(None),
             Err(Fault::Lost(_))
                 if Instant::now() < patience || until.is_none_or(|t| Instant::now() < t) =>
             {
@@ -289,11 +292,15 @@ async fn take_patiently(engine: &Arc<Consuming>, ask: &Receive) -> Result<Option
 async fn take(
     engine: &Arc<Consuming>,
     ask: &Receive,
-    until: Option<Instant>,
-    patience: Instant,
+    (until, patience): (Option<Instant>, Instant),
+    gone: &mut watch::Receiver<()>,
 ) -> Answer<Option<Taken>> {
-    let line = engine.link.line(until.map(|until| until.max(patience))).await?;
+    let line = tokio::select! {
+        line = engine.link.line(until.map(|until| until.max(patience))) => line?,
+        () = given_up(gone) => return Ok(None),
+    };
     let channel = line.channel().await?;
+    let own = Own::new(&channel);
     let queue = name("queue", &ask.queue)?;
     let mut deliveries = Vec::new();
     while deliveries.len() < ask.max as usize {
@@ -309,9 +316,16 @@ async fn take(
         let (options, none) = (BasicConsumeOptions::default(), FieldTable::default());
         let asked = channel.basic_consume(queue, "".into(), options, none);
         let mut consumer = line.answer(asked).await?;
-        let first = match until {
-            Some(until) => timeout_at(until, consumer.next()).await.ok(),
-            None => Some(consumer.next().await),
+        let late = async {
+            match until {
+                Some(until) => sleep_until(until).await,
+                None => std::future::pending().await,
+            }
+        };
+        let first = tokio::select! {
+            first = consumer.next() => Some(first),
+            () = late => None,
+            () = given_up(gone) => None,
         };
         match first {
             Some(Some(Ok(first))) => deliveries.push(first),
@@ -327,6 +341,7 @@ async fn take(
         // There is room for all that may have come: the prefetch is what was asked for.
         deliveries.extend(rest(&mut consumer).await);
     }
+    own.done();
     if deliveries.is_empty() {
         line.keep(channel);
         return Ok(None);

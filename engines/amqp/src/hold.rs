@@ -16,7 +16,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::config::Config;
-use crate::connect::{Line, Link, PATIENCE, jittered};
+use crate::connect::{Line, Link, Own, PATIENCE, given_up, jittered};
 use crate::error::{Answer, Fault};
 use crate::token::{self, Kind, Names};
 
@@ -184,14 +184,13 @@ impl Holds {
         {
             return Ok(grant);
         }
-        let (mut tell, told) = oneshot::channel();
+        let (tell, told) = oneshot::channel();
+        let (_wanted, mut gone) = watch::channel(());
         let (holds, ask) = (self.clone(), ask.clone());
+        // Dropped, this ends the wait; the task itself goes on to a point where nothing is under
+        // way.
         tokio::spawn(async move {
-            let claim = tokio::select! {
-                claim = holds.claim(name, &ask) => claim,
-                // What is under way ends with its channel.
-                () = tell.closed() => return,
-            };
+            let claim = holds.claim(name, &ask, &mut gone).await;
             // A claim that nobody takes goes back when it is dropped.
             tell.send(claim).ok();
         });
@@ -216,7 +215,12 @@ impl Holds {
     }
 
     /// Tries until it is granted, refused, or not waited for any longer.
-    async fn claim(self: &Arc<Self>, name: Arc<str>, ask: &Acquire) -> Result<Claim> {
+    async fn claim(
+        self: &Arc<Self>,
+        name: Arc<str>,
+        ask: &Acquire,
+        gone: &mut watch::Receiver<()>,
+    ) -> Result<Claim> {
         let begun = Instant::now();
         let (until, patience) = match ask.wait {
             Wait::No => (Some(begun), Some(begun + PATIENCE)),
@@ -229,8 +233,11 @@ impl Holds {
         let names = Names::of(&self.config.prefix, &name);
         let mut is_torn = false;
         loop {
-            match self.take(&name, &names, ask, until, patience).await {
+            match self.take(&name, &names, ask, (until, patience), gone).await {
                 Ok(Some(claim)) => return Ok(claim),
+                _ if gone.has_changed().is_err() => {
+                    return Err(Error::new(ErrorKind::Cancelled, "nobody wants it any more"));
+                }
                 Ok(None) if ask.wait == Wait::No => {
                     return Err(Error::new(ErrorKind::Busy, format!("lock {name} is held")));
                 }
@@ -262,27 +269,34 @@ impl Holds {
         name: &Arc<str>,
         names: &Names,
         ask: &Acquire,
-        until: Option<Instant>,
-        patience: Option<Instant>,
+        (until, patience): (Option<Instant>, Option<Instant>),
+        gone: &mut watch::Receiver<()>,
     ) -> Answer<Option<Claim>> {
-        let line = self.link.line(patience).await?;
+        let line = tokio::select! {
+            line = self.link.line(patience) => line?,
+            () = given_up(gone) => return Ok(None),
+        };
         self.make(&line, name, names).await?;
         let channel = line.channel().await?;
+        let own = Own::new(&channel);
         let tag = match token::take(&line, &channel, names).await? {
             Some(tag) => tag,
             None if ask.wait == Wait::No => {
+                own.done();
                 line.keep(channel);
                 return Ok(None);
             }
-            None => match token::wait(&line, &channel, &names.token, until).await? {
+            None => match token::wait(&line, &channel, &names.token, until, Some(gone)).await? {
                 Some(came) => came.delivery_tag,
                 None => {
+                    own.done();
                     line.keep(channel);
                     return Ok(None);
                 }
             },
         };
         let number = token::count(&line, &channel, names).await?;
+        own.done();
         let until = ask.ttl.and_then(|ttl| Instant::now().checked_add(ttl));
         let hold = Arc::new(Hold {
             names: names.clone(),
@@ -301,19 +315,39 @@ impl Holds {
         Ok(Some(Claim { holds: self.clone(), key, grant: Some(grant) }))
     }
 
-    /// Makes a lock, or waits until another has made it.
-    async fn make(&self, line: &Arc<Line>, name: &Arc<str>, names: &Names) -> Answer<()> {
+    /// Makes a lock, or waits until another has made it. In a task of its own: the guard is the
+    /// connection's, and would stay there if this were dropped halfway.
+    async fn make(
+        self: &Arc<Self>,
+        line: &Arc<Line>,
+        name: &Arc<str>,
+        names: &Names,
+    ) -> Answer<()> {
         if self.made().contains(name) {
             return Ok(());
         }
-        let _making = self.making.lock().await;
-        // The broker tells nobody when a guard ends. It is there for the moment in the life of a
-        // lock in which it is made, so asking again is all there is to do.
-        let mut pause = PAUSE;
-        while !token::is_made(line, names).await? && !token::make(line, names, self.kind).await? {
-            sleep(jittered(pause)).await;
-            pause = (2 * pause).min(Duration::from_secs(1));
-        }
+        let (holds, line, names) = (self.clone(), line.clone(), names.clone());
+        let (tell, told) = oneshot::channel();
+        tokio::spawn(async move {
+            let _making = holds.making.lock().await;
+            let mut pause = PAUSE;
+            // The broker tells nobody when a guard ends. It is there for the moment in the life of
+            // a lock in which it is made, so asking again is all there is to do.
+            let made = loop {
+                match token::make(&line, &names, holds.kind).await {
+                    Ok(true) => break Ok(()),
+                    Ok(false) if tell.is_closed() => return,
+                    Ok(false) => {}
+                    Err(fault) => break Err(fault),
+                }
+                sleep(jittered(pause)).await;
+                pause = (2 * pause).min(Duration::from_secs(1));
+            };
+            // Whoever asked may be gone.
+            tell.send(made).ok();
+        });
+        let gone = |_| Fault::Lost("the runtime is gone".to_owned());
+        told.await.map_err(gone)??;
         let mut made = self.made();
         if made.len() >= MADE_MAX {
             made.clear();
@@ -354,6 +388,8 @@ impl Holds {
     }
 
     /// Whether a lock is held with a token, by anybody.
+    ///
+    /// It must not be dropped halfway.
     pub async fn check(&self, name: &str, token: u64) -> Result<bool> {
         self.named(name)?;
         let names = Names::of(&self.config.prefix, name);

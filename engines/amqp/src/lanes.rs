@@ -15,7 +15,7 @@ use lapin::options::{BasicAckOptions, BasicNackOptions, BasicQosOptions, BasicRe
 use leasehold_api::engine::{Delivered, Receipt, SessionRef, Verdict};
 use leasehold_api::{Error, ErrorKind, Result, Retry};
 
-use crate::connect::Line;
+use crate::connect::{Line, Own};
 use crate::error::{Answer, Fault};
 use crate::message;
 
@@ -29,6 +29,12 @@ pub(crate) struct Lane {
     pub channel: Channel,
     pub queue: Arc<str>,
     pub prefetch: u16,
+}
+
+impl Drop for Lane {
+    fn drop(&mut self) {
+        drop(Own::new(&self.channel));
+    }
 }
 
 impl Lane {

@@ -44,22 +44,20 @@ impl LockEngine for AmqpEngine {
         whole(async move { holds.release(&hold).await }).await?
     }
 
-    async fn force_release(&self, name: &str) -> Result<u32> {
-        self.holds.named(name)?;
+    async fn force_release(&self, _name: &str) -> Result<u32> {
         absent("way to take a lock from its holder")
     }
 
     async fn check(&self, name: &str, token: u64) -> Result<bool> {
-        self.holds.check(name, token).await
+        let (holds, name) = (self.holds.clone(), name.to_owned());
+        whole(async move { holds.check(&name, token).await }).await?
     }
 
-    async fn inspect(&self, name: &str) -> Result<LockView> {
-        self.holds.named(name)?;
+    async fn inspect(&self, _name: &str) -> Result<LockView> {
         absent("way to ask who holds a lock")
     }
 
-    async fn watch(&self, name: &str, _known: Option<u64>, _wait: Duration) -> Result<LockView> {
-        self.holds.named(name)?;
+    async fn watch(&self, _name: &str, _known: Option<u64>, _wait: Duration) -> Result<LockView> {
         absent("way to ask who holds a lock")
     }
 

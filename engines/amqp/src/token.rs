@@ -34,9 +34,10 @@ use lapin::options::{
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{BasicProperties, Channel, ExchangeKind};
 use leasehold_api::{Error, ErrorKind};
-use tokio::time::{Instant, timeout_at};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until, timeout_at};
 
-use crate::connect::{ANSWER, Line};
+use crate::connect::{ANSWER, Line, given_up};
 use crate::error::{Answer, Fault};
 
 /// How long the last token may be away: a broker puts back what a silent connection has within
@@ -111,40 +112,56 @@ pub(crate) async fn is_made(line: &Arc<Line>, names: &Names) -> Answer<bool> {
     }
 }
 
-/// Makes a lock unless it is there; `false` when somebody else is about to make it.
+/// Makes a lock unless it is there; `false` when somebody else is about to make it. It must not be
+/// dropped halfway.
 pub(crate) async fn make(line: &Arc<Line>, names: &Names, kind: Kind) -> Answer<bool> {
+    if is_made(line, names).await? {
+        return Ok(true);
+    }
     let channel = line.channel().await?;
     let guard = QueueDeclareOptions { exclusive: true, ..QueueDeclareOptions::default() };
     let asked = channel.queue_declare(names.guard.clone(), guard, FieldTable::default());
     match line.answer(asked).await {
-        Ok(_) => {}
+        Ok(_) => line.keep(channel),
         Err(Fault::Refused(error)) if error.kind == ErrorKind::InUse => return Ok(false),
         Err(fault) => return Err(fault),
     }
     // Everything from here on is on the connection that has the guard.
-    if !is_made(line, names).await? {
-        let arguments = kind.arguments();
-        let asked = channel.queue_declare(names.counter.clone(), durable(), arguments.clone());
-        if line.answer(asked).await?.message_count() == 0 {
-            put(line, &channel, &names.counter, 0).await?;
-        }
-        let mut arguments = arguments;
-        arguments.insert("x-max-length".into(), AMQPValue::LongLongInt(1));
-        arguments.insert("x-overflow".into(), AMQPValue::LongString("reject-publish".into()));
-        let asked = channel.queue_declare(names.token.clone(), durable(), arguments);
-        line.answer(asked).await?;
-        let asked = channel.queue_purge(names.token.clone(), QueuePurgeOptions::default());
-        line.answer(asked).await?;
-        put(line, &channel, &names.token, 0).await?;
-        let stays = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
-        let (mark, none) = (names.mark.clone(), FieldTable::default());
-        let asked = channel.exchange_declare(mark, ExchangeKind::Fanout, stays, none);
-        line.answer(asked).await?;
-    }
+    let made = make_guarded(line, names, kind).await;
+    let channel = line.channel().await?;
     let asked = channel.queue_delete(names.guard.clone(), QueueDeleteOptions::default());
+    if let Err(fault) = line.answer(asked).await {
+        // It goes with the connection at the latest.
+        line.condemn();
+        return Err(fault);
+    }
+    line.keep(channel);
+    made.map(|()| true)
+}
+
+async fn make_guarded(line: &Arc<Line>, names: &Names, kind: Kind) -> Answer<()> {
+    if is_made(line, names).await? {
+        return Ok(());
+    }
+    let channel = line.channel().await?;
+    let mut arguments = kind.arguments();
+    let asked = channel.queue_declare(names.counter.clone(), durable(), arguments.clone());
+    if line.answer(asked).await?.message_count() == 0 {
+        put(line, &channel, &names.counter, 0).await?;
+    }
+    arguments.insert("x-max-length".into(), AMQPValue::LongLongInt(1));
+    arguments.insert("x-overflow".into(), AMQPValue::LongString("reject-publish".into()));
+    let asked = channel.queue_declare(names.token.clone(), durable(), arguments);
+    line.answer(asked).await?;
+    let asked = channel.queue_purge(names.token.clone(), QueuePurgeOptions::default());
+    line.answer(asked).await?;
+    put(line, &channel, &names.token, 0).await?;
+    let stays = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
+    let (mark, none) = (names.mark.clone(), FieldTable::default());
+    let asked = channel.exchange_declare(mark, ExchangeKind::Fanout, stays, none);
     line.answer(asked).await?;
     line.keep(channel);
-    Ok(true)
+    Ok(())
 }
 
 /// Publishes a number and waits until it is safe.
@@ -176,20 +193,35 @@ pub(crate) async fn take(
     Ok(line.answer(asked).await?.map(|got| got.delivery.delivery_tag))
 }
 
-/// Waits for a message of a queue, at most until then; gives it if it came.
+/// Waits for a message of a queue, at most until then or until nobody wants it any more; gives it
+/// if it came.
 pub(crate) async fn wait(
     line: &Arc<Line>,
     channel: &Channel,
     queue: &ShortString,
     until: Option<Instant>,
+    gone: Option<&mut watch::Receiver<()>>,
 ) -> Answer<Option<Delivery>> {
     line.answer(channel.basic_qos(1, BasicQosOptions::default())).await?;
     let (options, none) = (BasicConsumeOptions::default(), FieldTable::default());
     let asked = channel.basic_consume(queue.clone(), "".into(), options, none);
     let mut consumer = line.answer(asked).await?;
-    let came = match until {
-        Some(until) => timeout_at(until, consumer.next()).await.ok(),
-        None => Some(consumer.next().await),
+    let given_up = async {
+        match gone {
+            Some(gone) => given_up(gone).await,
+            None => std::future::pending().await,
+        }
+    };
+    let late = async {
+        match until {
+            Some(until) => sleep_until(until).await,
+            None => std::future::pending().await,
+        }
+    };
+    let came = tokio::select! {
+        came = consumer.next() => Some(came),
+        () = late => None,
+        () = given_up => None,
     };
     let first = match came {
         Some(Some(Ok(delivery))) => Some(delivery),
@@ -232,7 +264,7 @@ async fn numbers(line: &Arc<Line>, channel: &Channel, names: &Names) -> Answer<(
         if is_last {
             // Somebody has them just now, or died with them, and they are about to come back.
             let until = Some(Instant::now() + COUNTER);
-            match wait(line, channel, &names.counter, until).await? {
+            match wait(line, channel, &names.counter, until, None).await? {
                 Some(one) => found.push(one),
                 None => return Err(torn(names, "its last number is not there").into()),
             }

@@ -15,6 +15,17 @@ async fn ready(a: &Leasehold, lock: &str) -> u64 {
     a.queue(format!("leasehold.lock.{lock}")).inspect().await.expect("it is made").ready
 }
 
+/// Waits until the token is back: a quorum queue puts it there a moment after its answer.
+async fn is_back(a: &Leasehold, lock: &str) {
+    let back = async {
+        while ready(a, lock).await == 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(LONG, back).await.expect("the token is lost");
+    assert_eq!(ready(a, lock).await, 1, "there is a second token");
+}
+
 /// F4: a lock whose holder is cut off without a word is lost to the holder before the broker gives
 /// it to another.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -66,7 +77,7 @@ async fn a_token_outlives_many_dead_holders() {
         assert!(guard.token() > last);
         assert_eq!(ready(&watcher, &lock).await, 0, "there is a second token");
         guard.release().await.expect("it is held");
-        assert_eq!(ready(&watcher, &lock).await, 1);
+        is_back(&watcher, &lock).await;
     }
 }
 
@@ -116,7 +127,7 @@ async fn fifty_make_one_lock() {
         let guard = watcher.lock(&*lock).acquire_within(LONG).await.expect("it is free");
         assert_eq!(ready(&watcher, &lock).await, 0, "there is a second token");
         guard.release().await.expect("it is held");
-        assert_eq!(ready(&watcher, &lock).await, 1);
+        is_back(&watcher, &lock).await;
     }
 }
 

@@ -25,7 +25,6 @@ use hyper::body::Incoming;
 use leasehold_api::engine::{Consume, Delivered, Receipt};
 use leasehold_api::{Error, ErrorKind, Result, Retry};
 use leasehold_wire::Problem;
-use leasehold_wire::handle::session_text;
 use leasehold_wire::message::Delivery;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
@@ -34,7 +33,7 @@ use crate::ask::{Ask, Path, Repeat};
 use crate::gone::Gone;
 use crate::line::Line;
 use crate::lines::Flowing;
-use crate::lock::of_session;
+use crate::lock::{named, of_session};
 use crate::receive::give_back;
 use crate::server::{Bad, Patience, Server, judge, read, withdrawn};
 
@@ -83,7 +82,10 @@ pub(crate) async fn open(
     ask: &Consume,
 ) -> Result<BoxStream<'static, Result<Delivered>>> {
     let path = Path::new("/v1/queues").name(&*ask.queue).word("consume");
-    let path = path.query("prefetch", ask.prefetch).query("session", session_text(&ask.session));
+    let mut path = path.query("prefetch", ask.prefetch);
+    if let Some(session) = named(&ask.session) {
+        path = path.query("session", session);
+    }
     let path = path.query("no_ack", ask.no_ack).query("exclusive", ask.exclusive);
     let path = path.query_if("label", ask.label.as_deref());
     let asked = format!("consume from queue {}", ask.queue);

@@ -28,7 +28,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use leasehold_api::{Agreement, Engine, Error, ErrorKind, Guarantees, Result};
+use leasehold_api::engine::{LockEngine, QueueEngine};
+use leasehold_api::{Agreement, Engine, Error, ErrorKind, Guarantees, Modes, Queues, Result};
 use leasehold_wire::guarantees::Guarantees as WireGuarantees;
 
 use crate::ask::{Ask, Path};
@@ -131,12 +132,15 @@ impl HttpEngine {
         Ok(Self { server: Arc::new(server), guarantees, entered: Arc::default() })
     }
 
-    /// The engine as its users take it.
+    /// The engine as its users take it: with the halves that the server's has.
     pub fn engine(&self) -> Engine {
+        let Guarantees { modes, queues, .. } = self.guarantees;
+        let locks: Arc<dyn LockEngine> = Arc::new(self.clone());
+        let kept: Arc<dyn QueueEngine> = Arc::new(self.clone());
         Engine {
             url: self.server.url().into(),
-            locks: Some(Arc::new(self.clone())),
-            queues: Some(Arc::new(self.clone())),
+            locks: (modes > Modes::No).then_some(locks),
+            queues: (queues > Queues::No).then_some(kept),
             checks: None,
         }
     }

@@ -25,6 +25,11 @@ use crate::{HttpEngine, is};
 /// A sign of life that is late is worth nothing; the next one is due soon.
 const SIGN_OF_LIFE: (Duration, Duration) = (Duration::from_secs(3), Duration::from_secs(5));
 
+/// The session that a request names: none where the server's engine has none.
+pub(crate) fn named(session: &SessionRef) -> Option<String> {
+    (*session != SessionRef::NONE).then(|| handle::session_text(session))
+}
+
 fn lock_path(name: &str) -> Path {
     Path::new("/v1/locks").name(name)
 }

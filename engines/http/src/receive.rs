@@ -8,7 +8,6 @@ use std::sync::Arc;
 use hyper::Method;
 use leasehold_api::engine::{Delivered, Receipt, Receive};
 use leasehold_api::{ErrorKind, Result, Verdict};
-use leasehold_wire::handle::session_text;
 use leasehold_wire::message::{Deliveries, Delivery, Settle, Settled};
 use leasehold_wire::time::{ms, ms_of};
 use leasehold_wire::{handle, queue};
@@ -17,7 +16,7 @@ use std::time::Duration;
 use crate::acquire::Left;
 use crate::ask::{Ask, Path, Repeat};
 use crate::gone::Gone;
-use crate::lock::of_session;
+use crate::lock::{named, of_session};
 use crate::server::{Bad, Patience, Server, read, withdrawn};
 use crate::{HttpEngine, is};
 
@@ -46,7 +45,7 @@ impl Receiving {
         let body = queue::Receive {
             max: Some(self.ask.max),
             wait_ms: ms(wait),
-            session: Some(session_text(&self.ask.session)),
+            session: named(&self.ask.session),
             lease_ms: ms_of(self.ask.lease),
         };
         let path = Path::new("/v1/queues").name(&*self.ask.queue).word("receive");

@@ -35,9 +35,9 @@ impl Found {
         };
         let mut found = Self::read(&text);
         // Managed servers refuse CONFIG; then it is not known.
-        found.fsync = setting(link, "appendfsync").await;
+        found.fsync = setting(link, "appendfsync").await?;
         if !found.info.contains_key("maxmemory_policy")
-            && let Some(policy) = setting(link, "maxmemory-policy").await
+            && let Some(policy) = setting(link, "maxmemory-policy").await?
         {
             found.info.insert("maxmemory_policy".to_owned(), policy);
         }
@@ -198,15 +198,17 @@ impl Found {
     }
 }
 
-async fn setting(link: &Link, name: &str) -> Option<String> {
+/// A setting, if the server tells it.
+async fn setting(link: &Link, name: &str) -> Result<Option<String>> {
     let mut ask = redis::cmd("CONFIG");
     ask.arg("GET").arg(name);
     match link.command(&ask).await {
-        Ok(Value::Array(pair)) => match pair.get(1) {
+        Ok(Value::Array(pair)) => Ok(match pair.get(1) {
             Some(Value::BulkString(value)) => Some(String::from_utf8_lossy(value).into_owned()),
             _ => None,
-        },
-        _ => None,
+        }),
+        Err(failure) if failure.error.kind == ErrorKind::Unavailable => Err(failure.error),
+        _ => Ok(None),
     }
 }
 

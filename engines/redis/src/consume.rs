@@ -172,7 +172,7 @@ impl Consumer {
         let ttl = self.inner.session(self.ask.session.id)?;
         let mut args = Args::default();
         args.text(&self.ask.queue).text(&self.id).number(self.ask.session.id).time(ttl);
-        args.number(self.ask.prefetch).flag(self.ask.exclusive);
+        args.number(self.ask.prefetch).flag(self.ask.exclusive).flag(self.ask.no_ack);
         self.inner.ask(&script::CONSUME, &args).await?.number("queue's number")
     }
 

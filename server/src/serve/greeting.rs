@@ -6,7 +6,7 @@ use std::time::Instant;
 use anyhow::Result;
 use serde_json::json;
 
-use super::whole;
+use super::behind::Behind;
 use crate::print;
 use crate::settings::Settings;
 
@@ -19,9 +19,9 @@ pub struct Greeting<'a> {
     pub settings: &'a Settings,
     /// Where the HTTP door listens.
     pub http: SocketAddr,
-    /// Where the RESP door listens.
-    pub resp: Option<SocketAddr>,
-    /// Whether these doors, in this order, speak TLS.
+    /// What is behind the doors.
+    pub behind: &'a Behind,
+    /// Whether the HTTP and the RESP door, in this order, speak TLS.
     pub secure: (bool, bool),
     /// When the process began.
     pub began: Instant,
@@ -32,10 +32,11 @@ impl Greeting<'_> {
     pub fn print(&self, json: bool) -> Result<()> {
         let url = self.url();
         let ms = self.began.elapsed().as_millis();
-        let data = whole(&self.settings.data_dir);
+        let data = self.behind.place(self.settings);
         tracing::info!(%url, data, ms, "ready");
-        let resp = self.resp();
-        let value = json!({ "ready": true, "http": url, "resp": resp, "data_dir": data, "ms": ms });
+        let (resp, gateway) = (self.resp(), self.behind.gateway_to());
+        let key = if gateway.is_some() { "engine" } else { "data_dir" };
+        let value = json!({ "ready": true, "http": url, "resp": resp, key: data, "ms": ms });
         print::either(json, &value, || self.text(&url, &data, ms))
     }
 
@@ -54,18 +55,19 @@ impl Greeting<'_> {
     /// Where the RESP door is. Only behind TLS is there more to say than the address.
     fn resp(&self) -> Option<String> {
         let scheme = if self.secure.1 { "rediss://" } else { "" };
-        self.resp.map(|address| format!("{scheme}{address}"))
+        self.behind.resp().map(|address| format!("{scheme}{address}"))
     }
 
     fn text(&self, url: &str, data: &str, ms: u128) -> String {
         let program = std::env::args_os().next().unwrap_or_else(|| "leasehold".into());
         let program = program.display();
         let on = if url == USUAL { String::new() } else { format!(" --on {url}") };
+        let kind = if self.behind.gateway_to().is_some() { "engine" } else { "data  " };
         let resp = self.resp().map_or_else(String::new, |resp| format!("  RESP   {resp}\n"));
         format!(
             "leasehold {version}, ready after {ms} ms\n\
              \n\
-             \x20 data   {data}\n\
+             \x20 {kind} {data}\n\
              \x20 HTTP   {url}\n\
              {resp}\
              \n\

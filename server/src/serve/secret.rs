@@ -1,6 +1,7 @@
-//! The door's secret, which seals sessions and receipts, in `door-secret` of the data directory.
+//! The door's secret, which seals sessions and receipts, in `door-secret` of the data directory or
+//! in a file of its own.
 //!
-//! It is made after the engine has opened the directory: an empty directory with one foreign file
+//! In the data directory it is made after the engine has opened the directory: an empty directory with one foreign file
 //! in it would be refused. It stays the same over restarts, or clients would lose their sessions.
 
 use std::fs::{self, File, OpenOptions, Permissions};
@@ -11,24 +12,29 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 /// Name of the file.
-const NAME: &str = "door-secret";
+pub const NAME: &str = "door-secret";
 
 /// Bytes of the secret.
 pub type Secret = [u8; 32];
 
+/// Makes one up.
+pub fn random() -> Result<Secret> {
+    let mut secret = Secret::default();
+    getrandom::fill(&mut secret).context("make the door's secret: no randomness")?;
+    Ok(secret)
+}
+
 /// Reads the secret, or makes it.
-pub fn load(directory: &Path) -> Result<Secret> {
-    let path = directory.join(NAME);
+pub fn load(path: &Path) -> Result<Secret> {
     let asked = || format!("read {}", path.display());
-    match fs::read(&path) {
+    match fs::read(path) {
         Ok(bytes) => Secret::try_from(bytes.as_slice()).map_err(|_| {
             let wrong = "it is not 32 bytes long; delete it, and clients open new sessions";
             anyhow::anyhow!(wrong).context(asked())
         }),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let mut secret = Secret::default();
-            getrandom::fill(&mut secret).context("make the door's secret: no randomness")?;
-            write_private(&path, &secret)?;
+            let secret = random()?;
+            write_private(path, &secret)?;
             Ok(secret)
         }
         Err(error) => Err(error).with_context(asked),
@@ -60,12 +66,13 @@ mod tests {
     #[test]
     fn the_secret_stays_and_is_private() {
         let directory = tempfile::tempdir().expect("a directory");
-        let secret = load(directory.path()).expect("it is made");
-        assert_eq!(load(directory.path()).expect("it is read"), secret);
+        let path = directory.path().join(NAME);
+        let secret = load(&path).expect("it is made");
+        assert_eq!(load(&path).expect("it is read"), secret);
         assert_ne!(secret, Secret::default());
-        let mode = fs::metadata(directory.path().join(NAME)).expect("it is there").permissions();
+        let mode = fs::metadata(&path).expect("it is there").permissions();
         assert_eq!(mode.mode() & 0o777, 0o600);
-        fs::write(directory.path().join(NAME), "short").expect("it is writable");
-        assert!(load(directory.path()).is_err());
+        fs::write(&path, "short").expect("it is writable");
+        assert!(load(&path).is_err());
     }
 }

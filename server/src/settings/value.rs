@@ -39,6 +39,14 @@ impl Value for Option<PathBuf> {
     }
 }
 
+impl Value for Option<String> {
+    const FORM: &'static str = "text";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        Ok((!text.is_empty()).then(|| text.to_owned()))
+    }
+}
+
 impl Value for SocketAddr {
     const FORM: &'static str = "an address and a port, such as 127.0.0.1:7070 or [::]:7070";
 

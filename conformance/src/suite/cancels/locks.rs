@@ -88,7 +88,7 @@ async fn a_wait_is_withdrawn(target: &Target) -> Outcome {
         let mut moments = Moments::new();
         while moments.more() {
             let held = soon("the lock", whole.acquire()).await??;
-            let waited = moments.cut(lock.acquire()).await?;
+            let waited = moments.cut(lock.acquire()).await?.transpose()?;
             ensure!(waited.is_none(), "a held lock was acquired: {waited:?}");
             if shown {
                 let gone = async || Ok(whole.inspect().await?.waiting == 0);
@@ -257,7 +257,7 @@ async fn a_campaign_is_withdrawn(target: &Target) -> Outcome {
     }
     let mut moments = Moments::new();
     while moments.more() {
-        let changed = moments.cut(one.changed(Some(office.token()))).await?;
+        let changed = moments.cut(one.changed(Some(office.token()))).await?.transpose()?;
         ensure!(changed.is_none(), "the leader changed: {changed:?}");
     }
     office.release().await?;

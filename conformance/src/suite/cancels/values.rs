@@ -92,7 +92,8 @@ async fn a_watch_leaves_nothing(target: &Target) -> Outcome {
     }
     let mut moments = Moments::new();
     while moments.more() {
-        let changed = moments.cut(register.changed(Some(known), 3 * PATIENCE)).await?;
+        let changed = register.changed(Some(known), 3 * PATIENCE);
+        let changed = moments.cut(changed).await?.transpose()?;
         ensure!(changed.is_none(), "it changed: {changed:?}");
         let watches = register.clone();
         let next = tokio::spawn(async move { watches.changed(Some(known), 3 * PATIENCE).await });
@@ -121,7 +122,7 @@ async fn a_latch_that_nobody_waits_for_opens(target: &Target) -> Outcome {
     let latch = a.latch(&name, 1);
     let mut moments = Moments::new();
     while moments.more() {
-        let open = moments.cut(latch.wait()).await?;
+        let open = moments.cut(latch.wait()).await?.transpose()?;
         ensure!(open.is_none(), "it is open: {open:?}");
     }
     b.latch(&name, 1).count_down().await?;
@@ -140,7 +141,7 @@ async fn who_left_a_barrier_has_arrived_or_not(target: &Target) -> Outcome {
     while moments.more() {
         let name = target.name("barrier");
         let barrier = a.barrier(&name, 2);
-        let alone = moments.cut(barrier.wait()).await?;
+        let alone = moments.cut(barrier.wait()).await?.transpose()?;
         ensure!(alone.is_none(), "one alone met: {alone:?}");
         let party = || {
             let barrier = b.barrier(&name, 2);

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use futures_core::stream::BoxStream;
 use futures_util::StreamExt;
 use futures_util::stream;
-use leasehold_api::engine::{Consume as ApiConsume, Delivered};
+use leasehold_api::engine::{Consume as ApiConsume, Delivered, SessionRef};
 use leasehold_api::{Error, Result};
 use leasehold_users::Permission::Consume as MayConsume;
 use leasehold_wire::message::Delivery;
@@ -74,8 +74,9 @@ pub(crate) async fn consume(
     let (session, passing) = match door.session(session, &caller)? {
         Some(session) => (session, None),
         None => {
-            let passing = PassingSession::open(door.locks()?, "http stream").await?;
-            (passing.session().clone(), Some(passing))
+            let passing = PassingSession::open(door.engine.locks.as_ref(), "http stream").await?;
+            let session = passing.as_ref().map(PassingSession::session);
+            (session.cloned().unwrap_or(SessionRef::NONE), passing)
         }
     };
     let ask = ApiConsume {

@@ -6,7 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use leasehold_api::engine::{Receipt, Receive as ApiReceive, Wait};
-use leasehold_api::{ErrorKind, Result};
+use leasehold_api::{ErrorKind, Queues, Result};
 use leasehold_users::Permission::Consume;
 use leasehold_wire::commit::{Verdict, verdict_of};
 use leasehold_wire::handle;
@@ -55,14 +55,15 @@ pub(crate) async fn receive(
     caller.may(Consume, &name)?;
     let session = said.session.as_deref().map(handle::session_of).transpose()?;
     let named = door.session(session, &caller)?;
+    let leased = door.queues()?.guarantees().queues >= Queues::Leased;
     let lease_ms = match (&named, said.lease_ms) {
-        (None, None) => Some(LEASE_MS_DEFAULT),
+        (None, None) if leased => Some(LEASE_MS_DEFAULT),
         (_, lease) => lease,
     };
     let own = named.is_none();
     let session = match named {
         Some(session) => session,
-        None => door.own.get(door.locks()?).await?,
+        None => door.own.get(door.engine.locks.as_ref()).await?,
     };
     let mut ask = ApiReceive {
         queue: name.as_str().into(),
@@ -78,7 +79,7 @@ pub(crate) async fn receive(
     if own && came.as_ref().is_err_and(|refusal| refusal.kind() == ErrorKind::NoSession) {
         // The engine was restarted, or the door was asleep: a new session does as well.
         door.own.forget(&ask.session).await;
-        ask.session = door.own.get(door.locks()?).await?;
+        ask.session = door.own.get(door.engine.locks.as_ref()).await?;
         came = door.patient(said.wait_ms, door.queues()?.receive(&ask)).await;
     }
     let came = came.map_err(asking("receive from queue", &name))?;

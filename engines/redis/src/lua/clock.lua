@@ -11,10 +11,10 @@ end
 
 -- A run of versions above all that were given before: a hybrid logical clock (Kulkarni et al.,
 -- "Logical Physical Clocks", 2014). The last one is kept, and where that is lost, by FLUSHALL or a
--- failover to an older replica, the server's clock stands in for it. Below 2^53 until 2248.
+-- failover to an older replica, the server's clock stands in for it. Below 2^53 until 2255.
 local function versions(count)
   local last = tonumber(call('GET', P .. ':version') or '0')
-  local first = math.max(last + 1, math.floor(now / 1000) * 1024)
+  local first = math.max(last + 1, now)
   call('SET', P .. ':version', text(first + count - 1))
   return first
 end

@@ -1,4 +1,4 @@
--- ARGV: queue, consumer, session, its ttl, prefetch, whether alone.
+-- ARGV: queue, consumer, session, its ttl, prefetch, whether alone, whether to forget.
 local q = Q.find(ARGV[1])
 if not q or not Q.reap(q) then
   return Q.finish(refusal('not-found', ARGV[1]))
@@ -16,6 +16,9 @@ local serial = call('HINCRBY', key(q, ''), 'consumers', 1)
 call('HSET', c, consumer, cmsgpack.pack({ n = ARGV[3], q = serial }))
 call('HSET', key(q, 'n'), consumer, ARGV[5])
 call('ZADD', key(q, 'o'), text(ends), consumer)
+if ARGV[7] ~= '1' then -- who forgets may have a full basket, and waits for nobody
+  Q.queue_up(q, consumer)
+end
 Q.due(q, ends)
 if alone then
   call('HSET', key(q, ''), 'alone', consumer)

@@ -5,9 +5,10 @@
 --   f  zset    in flight, by deadline    h  set   ordering keys with parked messages
 --   x  zset    ready, by expiry          p  zset  parked messages of one ordering key
 --   u  zset    message ids, by time      c  hash  consumers, n hash their credit, o zset by time
+--   g  zset    consumers with credit, who waits longest first
 -- The state of a message: p lane, w weight, a failures, b born, y routing key; and where they
 -- apply x expiry, k ordering key, d deaths, r delivered before, and in flight: t token, n session,
--- c consumer, l deadline of its lease. o is the consumer whose lease on it ran out last.
+-- c consumer, l deadline of its lease.
 local Q = {}
 local LANE = 281474976710656 -- 2^48 ages in a lane
 local NEVER = 9007199254740991
@@ -231,6 +232,12 @@ function Q.moved(to, s, deaths)
     x = x }
 end
 
+-- A consumer that has credit again, or was served, waits behind the others.
+function Q.queue_up(q, consumer)
+  local turn = call('HINCRBY', key(q, ''), 'turns', 1)
+  call('ZADD', key(q, 'g'), text(turn), consumer)
+end
+
 -- Ends a delivery: what it held is free.
 function Q.land(q, id, s)
   call('ZREM', key(q, 'f'), id)
@@ -240,6 +247,7 @@ function Q.land(q, id, s)
   end
   local n = key(q, 'n')
   if s.c and call('HEXISTS', n, s.c) == 1 and call('HINCRBY', n, s.c, 1) == 1 then
+    Q.queue_up(q, s.c)
     rings[q.id] = true
   end
   s.t, s.n, s.c, s.l = nil, nil, nil, nil
@@ -284,7 +292,7 @@ function Q.delete(q)
   for _, name in ipairs(call('SMEMBERS', key(q, 'h'))) do
     call('UNLINK', key(q, 'p') .. ':' .. name)
   end
-  for _, kind in ipairs({ '', 'm', 's', 'r', 'd', 'f', 'x', 'u', 'k', 'h', 'c', 'n', 'o' }) do
+  for _, kind in ipairs({ '', 'm', 's', 'r', 'd', 'f', 'x', 'u', 'k', 'h', 'c', 'n', 'o', 'g' }) do
     call('UNLINK', key(q, kind))
   end
   call('HDEL', P .. ':queues', q.name)
@@ -300,6 +308,7 @@ function Q.drop_consumer(q, consumer)
   end
   call('HDEL', key(q, 'n'), consumer)
   call('ZREM', key(q, 'o'), consumer)
+  call('ZREM', key(q, 'g'), consumer)
   if q.alone == consumer then
     call('HDEL', key(q, ''), 'alone')
     q.alone = false
@@ -327,9 +336,7 @@ function Q.reap(q)
       call('ZADD', key(q, 'f'), text(at), id)
       Q.due(q, at)
     else
-      local lost = s.c
       Q.land(q, id, s)
-      s.o = lost
       Q.fail(q, id, s, 0)
     end
   end

@@ -58,31 +58,20 @@ end
 if q.paused then
   max = 0
 end
-
--- Whether another consumer has credit: then who was too slow for a message does not get it again.
-local another
-local function is_another()
-  if another == nil then
-    local all = call('HGETALL', key(q, 'n'))
-    another = false
-    for i = 1, #all, 2 do
-      another = another or (all[i] ~= consumer and tonumber(all[i + 1]) > 0)
-    end
-  end
-  return another
+if max > 0 and consumer ~= '' and not forget and not q.single then
+  -- One message for each who waits longer, so that consumers are served in turns.
+  local ahead = call('ZRANK', key(q, 'g'), consumer) or 0
+  max = math.min(max, math.max(0, call('ZCARD', key(q, 'r')) - ahead))
 end
 
-local taken, bytes, parked, left = {}, 0, 0, {}
+local taken, bytes, parked = {}, 0, 0
 while #taken < max do
   local id = call('ZPOPMIN', key(q, 'r'))[1]
   if not id then
     break
   end
   local s = Q.state(q, id)
-  local was_slow = s.o and s.o == consumer and not q.single and not s.k
-  if was_slow and #left < WORK and is_another() then
-    left[#left + 1] = { id, s }
-  elseif (#taken > 0 and bytes + s.w > BYTES) or parked >= WORK then
+  if (#taken > 0 and bytes + s.w > BYTES) or parked >= WORK then
     call('ZADD', key(q, 'r'), Q.place(s, id), id)
     reply[3] = 1
     break
@@ -105,9 +94,6 @@ while #taken < max do
     taken[#taken + 1] = { id, s }
   end
 end
-for _, one in ipairs(left) do
-  call('ZADD', key(q, 'r'), Q.place(one[2], one[1]), one[1])
-end
 if #taken == 0 then
   return Q.finish(reply)
 end
@@ -128,7 +114,7 @@ for i, one in ipairs(taken) do
     end
   else
     local lasts = lease > 0 and lease or q.lease
-    s.n, s.c, s.l, s.o = session, nil, nil, nil
+    s.n, s.c, s.l = session, nil, nil
     if consumer ~= '' then
       s.c = consumer
     end
@@ -143,7 +129,11 @@ for i, one in ipairs(taken) do
 end
 if not forget then
   if consumer ~= '' then
-    call('HINCRBY', key(q, 'n'), consumer, -#taken)
+    if call('HINCRBY', key(q, 'n'), consumer, -#taken) > 0 then
+      Q.queue_up(q, consumer)
+    else
+      call('ZREM', key(q, 'g'), consumer)
+    end
   end
   Q.keep(request, ids)
 end

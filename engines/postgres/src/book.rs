@@ -1,0 +1,186 @@
+//! The book: versioned entries in one table, swapped by one function.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use leasehold_api::{Guarantees, Result};
+use leasehold_contenders::{Book, Change, Entry, Key, Seen, Space, Swapped, To, Watch};
+use tokio::time::timeout;
+use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
+
+use crate::bells::{Bell, Bells};
+use crate::error::odd;
+use crate::server::Server;
+
+/// Entries in PostgreSQL.
+#[derive(Debug, Clone)]
+pub(crate) struct Pages {
+    pub server: Arc<Server>,
+    pub bells: Arc<Bells>,
+    pub guarantees: Guarantees,
+}
+
+/// Keys, column by column.
+#[derive(Debug, Default)]
+pub(crate) struct Keys {
+    pub spaces: Vec<i16>,
+    pub names: Vec<Vec<u8>>,
+}
+
+/// Changes, column by column.
+#[derive(Debug, Default)]
+pub(crate) struct Changes {
+    pub keys: Keys,
+    pub expects: Vec<i64>,
+    pub acts: Vec<i16>,
+    pub values: Vec<Option<Vec<u8>>>,
+    pub lasts: Vec<Option<i64>>,
+    pub bells: Vec<Option<String>>,
+}
+
+fn number(space: Space) -> i16 {
+    match space {
+        Space::Lock => 0,
+        Space::Register => 1,
+    }
+}
+
+/// A duration as the server counts it.
+pub(crate) fn us(time: Duration) -> i64 {
+    i64::try_from(time.as_micros()).unwrap_or(i64::MAX / 4).min(i64::MAX / 4)
+}
+
+impl Keys {
+    /// Puts keys into columns.
+    pub fn of<'a>(keys: impl IntoIterator<Item = &'a Key>) -> Self {
+        let mut all = Self::default();
+        for key in keys {
+            all.spaces.push(number(key.space));
+            all.names.push(key.name.clone());
+        }
+        all
+    }
+}
+
+impl Changes {
+    /// Puts changes into columns.
+    pub fn of(changes: &[Change]) -> Self {
+        let mut all = Self { keys: Keys::of(changes.iter().map(|c| &c.key)), ..Self::default() };
+        for change in changes {
+            let (act, value, lasts) = match &change.to {
+                To::Same => (0, None, None),
+                To::Value { value, lasts } => (1, Some(value.clone()), lasts.map(us)),
+                To::Nothing => (2, None, None),
+            };
+            all.expects.push(change.expect.cast_signed());
+            all.acts.push(act);
+            all.values.push(value);
+            all.lasts.push(lasts);
+            all.bells.push(change.ring.then(|| Bell::of(&change.key).payload()));
+        }
+        all
+    }
+
+    /// The columns.
+    pub fn arguments(&self) -> [&(dyn ToSql + Sync); 7] {
+        let Self { keys: Keys { spaces, names }, expects, acts, values, lasts, bells } = self;
+        [spaces, names, expects, acts, values, lasts, bells]
+    }
+}
+
+/// How entries are.
+pub(crate) fn seen(rows: &[Row]) -> std::result::Result<Seen, tokio_postgres::Error> {
+    let mut all = Seen { entries: Vec::with_capacity(rows.len()), now: 0 };
+    for row in rows {
+        all.now = row.try_get::<_, i64>(3)?.cast_unsigned();
+        all.entries.push(match row.try_get::<_, Option<i64>>(0)? {
+            Some(version) => Some(Entry {
+                version: version.cast_unsigned(),
+                written: row.try_get::<_, i64>(1)?.cast_unsigned(),
+                value: row.try_get(2)?,
+            }),
+            None => None,
+        });
+    }
+    Ok(all)
+}
+
+/// What came of a swap or a commit.
+pub(crate) fn swapped(rows: &[Row]) -> Result<Swapped> {
+    let read = || {
+        if let [row] = rows
+            && row.try_get::<_, bool>(4)?
+        {
+            return Ok(Swapped::Done {
+                version: row.try_get::<_, i64>(0)?.cast_unsigned(),
+                now: row.try_get::<_, i64>(1)?.cast_unsigned(),
+            });
+        }
+        Ok(Swapped::Changed(seen(rows)?))
+    };
+    read().map_err(|error| odd(&error))
+}
+
+#[async_trait]
+impl Book for Pages {
+    fn guarantees(&self) -> Guarantees {
+        self.guarantees
+    }
+
+    async fn read(&self, keys: &[Key]) -> Result<Seen> {
+        let Keys { spaces, names } = Keys::of(keys);
+        let sql = self.server.call("look", 2);
+        let rows = self.server.once(&sql, &[&spaces, &names], self.server.config.answer).await;
+        let rows = rows.map_err(|failed| failed.error)?;
+        seen(&rows).map_err(|error| odd(&error))
+    }
+
+    async fn swap(&self, changes: &[Change]) -> Result<Swapped> {
+        let all = Changes::of(changes);
+        let sql = self.server.call("swap", 7);
+        let arguments = all.arguments();
+        loop {
+            match self.server.once(&sql, &arguments, self.server.config.answer).await {
+                Ok(rows) => return swapped(&rows),
+                // It was rolled back by the server.
+                Err(failed) if failed.again && !failed.is_lost => {}
+                Err(failed) => return Err(failed.error),
+            }
+        }
+    }
+
+    async fn wait(&self, watch: &Watch, at_most: Duration) -> Result<()> {
+        let bells = watch.keys.iter().map(|(key, _)| Bell::of(key)).collect();
+        let hearing = self.bells.hear(bells);
+        let keys: Vec<Key> = watch.keys.iter().map(|(key, _)| key.clone()).collect();
+        let now = self.read(&keys).await?;
+        let versions = now.entries.iter().map(|entry| entry.as_ref().map_or(0, |e| e.version));
+        let same = versions.zip(&watch.keys).all(|(is, (_, was))| is == *was);
+        if same {
+            // Coming back at the end of the time is all the same to the caller.
+            timeout(at_most, hearing.rung()).await.ok();
+        }
+        Ok(())
+    }
+
+    async fn list(&self, space: Space, prefix: &[u8], after: u32, max: u32) -> Result<Vec<Key>> {
+        // The least name that begins otherwise and comes later; none after a row of 255s.
+        let mut beyond = prefix.to_vec();
+        while beyond.last() == Some(&255) {
+            beyond.pop();
+        }
+        let beyond = beyond.pop().map(|last| [&beyond[..], &[last + 1]].concat());
+        let sql = format!(
+            "select name from {}.entries where space = $1 and name >= $2 \
+             and ($3::bytea is null or name < $3) order by name offset $4 limit $5",
+            self.server.config.quoted()
+        );
+        let (after, max) = (i64::from(after), i64::from(max));
+        let rows =
+            self.server.rows(&sql, &[&number(space), &prefix, &beyond, &after, &max]).await?;
+        let key = |row: &Row| Ok(Key { space, name: row.try_get(0)? });
+        rows.iter().map(key).collect::<std::result::Result<_, _>>().map_err(|error| odd(&error))
+    }
+}

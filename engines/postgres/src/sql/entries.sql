@@ -1,0 +1,121 @@
+-- Versioned entries: the lines of locks, and registers. {schema} is the schema's quoted name,
+-- {seed} a number made of it, {channel} the channel on which waiters are woken.
+
+-- One counter for the versions of entries and the tokens of deliveries. It never goes back: what
+-- nextval gave stays given when its transaction is rolled back, and after a crash.
+create sequence {schema}.versions as bigint maxvalue 9007199254740991 no cycle;
+
+create table {schema}.entries (
+    space smallint not null,
+    name bytea not null,
+    version bigint not null,
+    -- Microseconds since 1970 by this server's clock, as all times here.
+    written bigint not null,
+    expires bigint,
+    value bytea not null,
+    primary key (space, name)
+);
+create index entries_expires on {schema}.entries (expires) where expires is not null;
+alter table {schema}.entries set (
+    fillfactor = 50,
+    autovacuum_vacuum_scale_factor = 0.02,
+    autovacuum_vacuum_cost_delay = 0
+);
+
+create function {schema}.now_us() returns bigint language sql volatile as
+$$ select (extract(epoch from clock_timestamp()) * 1000000)::bigint $$;
+
+-- The number of an advisory lock. Two that meet by chance wait for each other, no more.
+create function {schema}.lock_of(kind text, what text) returns bigint
+language sql immutable parallel safe as
+$$ select hashtextextended(kind || ':' || what, {seed}) $$;
+
+-- Locks entries, also those that are not there, in the order of their lock numbers.
+create function {schema}.lock_entries(spaces smallint[], names bytea[]) returns void
+language plpgsql as $$
+declare
+    number bigint;
+begin
+    for number in
+        select distinct {schema}.lock_of(k.space::text, encode(k.name, 'hex')) as h
+        from unnest(spaces, names) as k(space, name) order by h
+    loop
+        perform pg_advisory_xact_lock(number);
+    end loop;
+end $$;
+
+-- Whether locked entries have the versions that are expected; 0: there is none.
+create function {schema}.are_as_expected(spaces smallint[], names bytea[], expects bigint[])
+returns boolean language plpgsql as $$
+declare
+    has bigint;
+begin
+    for i in 1 .. coalesce(array_length(names, 1), 0) loop
+        select e.version into has from {schema}.entries e
+        where e.space = spaces[i] and e.name = names[i] for update;
+        if coalesce(has, 0) <> expects[i] then
+            return false;
+        end if;
+    end loop;
+    return true;
+end $$;
+
+create function {schema}.look(spaces smallint[], names bytea[])
+returns table (version bigint, written bigint, value bytea, moment bigint)
+language sql volatile as $$
+    select e.version, e.written, e.value, t.moment
+    from (select {schema}.now_us() as moment) t
+    cross join unnest(spaces, names) with ordinality as k(space, name, place)
+    left join {schema}.entries e on e.space = k.space and e.name = k.name
+    order by k.place
+$$;
+
+-- Writes entries that were locked and compared. Acts: 0 stays, 1 is written, 2 goes.
+create function {schema}.write_entries(
+    spaces smallint[], names bytea[], acts smallint[], vals bytea[], lasts bigint[],
+    bells text[], fresh bigint, moment bigint
+) returns void language plpgsql as $$
+begin
+    for i in 1 .. coalesce(array_length(names, 1), 0) loop
+        if acts[i] = 1 then
+            insert into {schema}.entries as e (space, name, version, written, expires, value)
+            values (spaces[i], names[i], fresh, moment, moment + lasts[i], vals[i])
+            on conflict (space, name) do update set version = excluded.version,
+                written = excluded.written, expires = excluded.expires, value = excluded.value;
+        elsif acts[i] = 2 then
+            delete from {schema}.entries e where e.space = spaces[i] and e.name = names[i];
+        end if;
+        if bells[i] is not null then
+            perform pg_notify('{channel}', bells[i]);
+        end if;
+    end loop;
+end $$;
+
+-- Compares and swaps entries, all or none. Gives one row with `done` and the new version, or how
+-- all of them are.
+create function {schema}.swap(
+    spaces smallint[], names bytea[], expects bigint[], acts smallint[], vals bytea[],
+    lasts bigint[], bells text[]
+) returns table (version bigint, written bigint, value bytea, moment bigint, done boolean)
+language plpgsql as $$
+declare
+    fresh bigint;
+    at_us bigint;
+begin
+    perform {schema}.lock_entries(spaces, names);
+    if not {schema}.are_as_expected(spaces, names, expects) then
+        return query select l.version, l.written, l.value, l.moment, false
+            from {schema}.look(spaces, names) l;
+        return;
+    end if;
+    fresh := nextval('{schema}.versions');
+    at_us := {schema}.now_us();
+    perform {schema}.write_entries(spaces, names, acts, vals, lasts, bells, fresh, at_us);
+    if random() < 0.02 then
+        delete from {schema}.entries e where (e.space, e.name) in (
+            select x.space, x.name from {schema}.entries x
+            where x.expires < at_us - 60000000 limit 100 for update skip locked
+        );
+    end if;
+    return query select fresh, at_us, null::bytea, at_us, true;
+end $$;

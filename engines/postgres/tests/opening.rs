@@ -1,0 +1,95 @@
+//! Opening an engine: what is wrong is named, and what weakens a promise is told.
+
+mod cluster;
+
+use cluster::Cluster;
+use leasehold_api::{CheckVerdict, ErrorKind, Fencing, Leasehold, Survives};
+
+async fn refused(url: &str) -> leasehold_api::Error {
+    leasehold_postgres::connect(url).await.expect_err("it must be refused")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_wrong_is_named() {
+    let cluster = Cluster::start(&[]);
+    let port = cluster.port();
+    let client = cluster.client().await;
+    client
+        .batch_execute(
+            "create role poor login; create database \"latin\" encoding 'LATIN1' template \
+             template0; create schema newer; create table newer.migrations (version integer, \
+             applied timestamptz); insert into newer.migrations values (999, now()); \
+             grant all on schema newer to public; grant select on newer.migrations to public",
+        )
+        .await
+        .expect("we may do everything");
+    let error = refused(&format!("postgres://poor@127.0.0.1:{port}/postgres")).await;
+    assert_eq!(error.kind, ErrorKind::Forbidden, "{error}");
+    assert!(error.to_string().contains("permission denied for database"), "{error}");
+    let error = refused(&format!("postgres://leasehold@127.0.0.1:{port}/nowhere")).await;
+    assert_eq!(error.kind, ErrorKind::NotFound, "{error}");
+    let error = refused(&format!("postgres://nobody@127.0.0.1:{port}/postgres")).await;
+    assert_eq!(error.kind, ErrorKind::Unauthenticated, "{error}");
+    let error = refused(&format!("postgres://leasehold@127.0.0.1:{port}/latin")).await;
+    assert_eq!(error.kind, ErrorKind::Invalid, "{error}");
+    assert!(error.to_string().contains("UTF8"), "{error}");
+    let error = refused(&Cluster::url_at(port, "schema=newer")).await;
+    assert_eq!(error.kind, ErrorKind::Unsupported, "{error}");
+    assert!(error.to_string().contains("999"), "{error}");
+    let error = refused(&Cluster::url_at(port, "sslmode=require")).await;
+    assert_eq!(error.kind, ErrorKind::Unavailable, "{error}");
+    let error = refused("postgres://me@127.0.0.1:1/db").await;
+    assert_eq!(error.kind, ErrorKind::Unavailable, "{error}");
+    assert!(error.to_string().contains("127.0.0.1:1"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_open_a_new_schema_at_once_and_a_poor_user_may_use_it() {
+    let cluster = Cluster::start(&[]);
+    let url = cluster.url();
+    let opening: Vec<_> = (0..8)
+        .map(|_| {
+            let url = url.clone();
+            tokio::spawn(async move { leasehold_postgres::connect(&url).await })
+        })
+        .collect();
+    for one in opening {
+        one.await.expect("no panic").expect("one makes it, the others find it");
+    }
+    let client = cluster.client().await;
+    client
+        .batch_execute(
+            "create role poor login; grant usage on schema leasehold to poor; \
+             grant select, insert, update, delete on all tables in schema leasehold to poor; \
+             grant usage on all sequences in schema leasehold to poor",
+        )
+        .await
+        .expect("we may do everything");
+    let url = format!("postgres://poor@127.0.0.1:{}/postgres", cluster.port());
+    let poor = Leasehold::new(leasehold_postgres::connect(&url).await.expect("it may use it"));
+    poor.lock("l").acquire().await.expect("it is free").release().await.expect("it is held");
+    let queue = poor.queue("q");
+    queue.declare(&leasehold_api::QueueConfig::default()).await.expect("it may");
+    queue.publish("x").await.expect("it may");
+    let one = queue.receive(std::time::Duration::ZERO).await.expect("it may").expect("there");
+    one.ack().await.expect("it may");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn settings_that_weaken_a_promise_are_told() {
+    let cluster = Cluster::start(&["synchronous_commit=off"]);
+    let handle = leasehold_postgres::connect(&cluster.url()).await.expect("it accepts");
+    let checks = handle.checks.clone().expect("it can be looked at").checks().await;
+    let failed: Vec<_> =
+        checks.iter().filter(|check| check.verdict == CheckVerdict::Failed).collect();
+    assert_eq!(failed.len(), 1, "{checks:?}");
+    assert_eq!(failed[0].what, "synchronous_commit");
+    let handle = Leasehold::new(handle);
+    let guarantees = handle.guarantees().expect("it has some");
+    assert_eq!((guarantees.survives, guarantees.fencing), (Survives::Nothing, Fencing::Advisory));
+    let good = Cluster::start(&[]);
+    let handle = leasehold_postgres::connect(&good.url()).await.expect("it accepts");
+    let checks = handle.checks.clone().expect("it can be looked at").checks().await;
+    assert!(checks.iter().all(|check| check.verdict == CheckVerdict::Ok), "{checks:?}");
+    assert_eq!(leasehold_postgres::GUARANTEES.survives, Survives::Power);
+}
