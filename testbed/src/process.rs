@@ -4,6 +4,7 @@ use std::net::{TcpListener, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -19,9 +20,14 @@ const LOOK: Duration = Duration::from_millis(50);
 /// # Panics
 /// When none is found.
 pub fn free_port() -> u16 {
-    let mut port = 12_000 + (std::process::id() % 16_000) as u16;
+    // Tests of one process run at the same time: each gets ports of its own.
+    static LAST: AtomicU16 = AtomicU16::new(0);
+    let first = 12_000 + (std::process::id() % 16_000) as u16;
+    LAST.compare_exchange(0, first, Ordering::SeqCst, Ordering::SeqCst).ok();
+    let next = |last: u16| if last >= 28_000 { 12_000 } else { last + 7 };
     for _ in 0..16_000 {
-        port = if port >= 28_000 { 12_000 } else { port + 7 };
+        let last = LAST.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |last| Some(next(last)));
+        let port = next(last.unwrap_or(first));
         if TcpListener::bind(("127.0.0.1", port)).is_ok() {
             return port;
         }

@@ -34,6 +34,8 @@ pub(crate) enum Bell {
     Entry(u64),
     /// A change of a queue, by its number.
     Queue(i64),
+    /// Room of a consumer, by its handle: a delivery of it was settled elsewhere.
+    Consumer(i64),
     /// A sign that listening works.
     Hello(u64),
 }
@@ -53,6 +55,7 @@ impl Bell {
         match self {
             Self::Entry(hash) => format!("e{hash}"),
             Self::Queue(queue) => format!("q{queue}"),
+            Self::Consumer(handle) => format!("c{handle}"),
             Self::Hello(number) => format!("h{number}"),
         }
     }
@@ -70,6 +73,7 @@ fn news(payload: &str) -> Option<News> {
     Some(match kind {
         "e" => News::Ring(Bell::Entry(rest.parse().ok()?)),
         "q" => News::Ring(Bell::Queue(rest.parse().ok()?)),
+        "c" => News::Ring(Bell::Consumer(rest.parse().ok()?)),
         "h" => News::Ring(Bell::Hello(rest.parse().ok()?)),
         "t" => News::Due(Duration::from_micros(rest.parse().ok()?)),
         _ => return None,
@@ -275,7 +279,7 @@ mod tests {
 
     #[test]
     fn what_is_notified_is_understood() {
-        for bell in [Bell::Queue(7), Bell::Entry(u64::MAX), Bell::Hello(1)] {
+        for bell in [Bell::Queue(7), Bell::Entry(u64::MAX), Bell::Consumer(2), Bell::Hello(1)] {
             assert_eq!(news(&bell.payload()), Some(News::Ring(bell)));
         }
         assert_eq!(news("t20000"), Some(News::Due(Duration::from_millis(20))));

@@ -2,26 +2,35 @@
 //!
 //! The server counts what a consumer has in flight, so the prefetch is kept whoever settles. The
 //! pump asks for more when half of the buffer is handed out and something may have changed: a
-//! delivery of its own was settled, or the queue's bell rang. When the stream is dropped the pump
+//! delivery of its own was settled, or the queue's bell rang. What is in the buffer gets its lease
+//! anew while the stream is read, so a lease counts from about the time of the hand-out; what
+//! nobody reads goes to others when its lease is over. When the stream is dropped the pump
 //! stops the consumer, and what is left in the buffer goes back in the same transaction.
 
 use std::collections::{HashMap, VecDeque};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use futures_core::Stream;
 use leasehold_api::engine::{Consume, Delivered, Receipt};
 use leasehold_api::{Error, ErrorKind, Result};
 use leasehold_contenders::SessionState;
 use tokio::sync::{Notify, oneshot};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::Inner;
 use crate::bells::{Bell, Hearing};
 use crate::book::us;
 use crate::error::{ending, invalid};
-use crate::take::{CONTENDED, CREDIT_MAX, Pauses, Taking, call};
+use crate::take::{CONTENDED, CREDIT_MAX, Pauses, Taken, Taking, call};
+
+/// How long a consumer that seems to be full lets others go first, when its queue rings: what it
+/// did not settle in time goes rather to them.
+const AFTER_YOU: Duration = Duration::from_millis(100);
+/// Parts of a lease after which what is in the buffer gets it anew.
+const PARTS: u32 = 3;
 
 /// Deliveries of the consumers here, by place: whose pump a settlement wakes.
 #[derive(Debug, Default)]
@@ -61,6 +70,8 @@ struct Buffer {
     ready: VecDeque<Delivered>,
     end: Option<Option<Error>>,
     reader: Option<Waker>,
+    /// Something was handed out since this was last looked at.
+    was_read: bool,
     gone: bool,
 }
 
@@ -100,6 +111,7 @@ impl Stream for Deliveries {
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let mut buffer = self.between.lock();
         if let Some(message) = buffer.ready.pop_front() {
+            buffer.was_read = true;
             if buffer.ready.len() == self.low {
                 self.between.look.notify_one();
             }
@@ -133,6 +145,20 @@ struct Pump {
     low: usize,
     /// Places and tokens of deliveries that may be in flight, the oldest first.
     places: VecDeque<(u128, u64)>,
+    /// How long a delivery may stay unsettled.
+    lease: Option<Duration>,
+    /// When what is in the buffer gets its lease anew.
+    stay: Option<Instant>,
+}
+
+/// What woke a pump.
+enum Woken {
+    /// It may take again.
+    Look,
+    /// Something has happened in the queue.
+    Rung,
+    /// What is in the buffer gets its lease anew.
+    Stay,
 }
 
 impl Inner {
@@ -194,6 +220,7 @@ impl Inner {
         let between = Arc::new(Between::default());
         let low = ask.prefetch as usize / 2;
         let hearing = self.bells.hear(vec![Bell::Queue(queue)]);
+        let self_hearing = self.bells.hear(vec![Bell::Consumer(handle)]);
         let taking = Taking {
             queue: ask.queue.clone(),
             session: ask.session.clone(),
@@ -213,8 +240,10 @@ impl Inner {
             prefetch: ask.prefetch,
             low,
             places: VecDeque::new(),
+            lease: None,
+            stay: None,
         };
-        tokio::spawn(pump.run(hearing));
+        tokio::spawn(pump.run([hearing, self_hearing]));
         Ok(Deliveries { between, low })
     }
 }
@@ -229,8 +258,16 @@ async fn stop(inner: Arc<Inner>, handle: i64, left: Vec<Delivered>) {
     }
 }
 
+/// Waits for a ring, for ever where nobody listens.
+async fn rung(hearing: Option<&Hearing>) {
+    match hearing {
+        Some(hearing) => hearing.rung().await,
+        None => std::future::pending().await,
+    }
+}
+
 impl Pump {
-    async fn run(mut self, hearing: Hearing) {
+    async fn run(mut self, hearing: [Hearing; 2]) {
         let end = self.pump(&hearing).await;
         self.forget(0);
         if let Some(error) = end {
@@ -242,7 +279,7 @@ impl Pump {
     }
 
     /// Pumps until the stream has gone (`None`), or there is an end: with or without an error.
-    async fn pump(&mut self, hearing: &Hearing) -> Option<Option<Error>> {
+    async fn pump(&mut self, hearing: &[Hearing; 2]) -> Option<Option<Error>> {
         let mut again = false;
         let mut pauses = Pauses::new();
         loop {
@@ -251,6 +288,9 @@ impl Pump {
                 (buffer.gone, buffer.ready.len())
             };
             if gone {
+                if again {
+                    self.inner.give_back(self.taking.session.id, self.taking.call);
+                }
                 return None;
             }
             if self.state.is_over() {
@@ -258,7 +298,7 @@ impl Pump {
                 return Some(Some(Error::new(ErrorKind::NoSession, wrong)));
             }
             if waiting > self.low {
-                self.between.look.notified().await;
+                self.wait(None, false).await;
                 continue;
             }
             self.taking.max = self.prefetch - (waiting as u32).min(self.prefetch - 1);
@@ -270,12 +310,12 @@ impl Pump {
                     (again, pauses) = (false, Pauses::new());
                     // Without acks whatever is left may be taken as soon as there is room.
                     let more = self.taking.no_ack && !taken.messages.is_empty();
-                    self.note(&taken.messages);
-                    self.between.put(taken.messages);
+                    let contended = taken.contended;
+                    self.put(taken);
                     if more {
                         continue;
                     }
-                    taken.contended
+                    contended
                 }
                 Err(error) if error.kind == ErrorKind::Unavailable => {
                     tracing::debug!(%error, queue = %self.taking.queue, "consuming again soon");
@@ -286,13 +326,86 @@ impl Pump {
                 Err(error) if error.kind == ErrorKind::NotFound => return Some(None),
                 Err(error) => return Some(Some(error)),
             };
-            tokio::select! {
-                () = self.between.look.notified() => {}
-                () = hearing.rung() => {}
-                () = self.state.over() => {}
-                () = sleep(crate::spread(CONTENDED)), if contended => {}
+            self.wait(Some(hearing), contended).await;
+        }
+    }
+
+    /// Waits until it may be worth to take again, and keeps what is in the buffer meanwhile.
+    async fn wait(&mut self, hearing: Option<&[Hearing; 2]>, contended: bool) {
+        loop {
+            let stay = self.stay;
+            let woken = tokio::select! {
+                () = self.between.look.notified() => Woken::Look,
+                () = rung(hearing.map(|[_, own]| own)) => Woken::Look,
+                () = rung(hearing.map(|[queue, _]| queue)) => Woken::Rung,
+                () = self.state.over() => Woken::Look,
+                () = sleep(crate::spread(CONTENDED)), if contended => Woken::Look,
+                () = sleep_until(stay.unwrap_or_else(Instant::now)), if stay.is_some() => {
+                    Woken::Stay
+                }
+            };
+            match woken {
+                Woken::Look => return,
+                Woken::Rung => {
+                    if self.open() >= self.prefetch as usize && !self.taking.no_ack {
+                        tokio::select! {
+                            () = sleep(crate::spread(AFTER_YOU)) => {}
+                            () = self.between.look.notified() => {}
+                        }
+                    }
+                    return;
+                }
+                Woken::Stay => self.stay().await,
             }
         }
+    }
+
+    /// How many of its deliveries nobody has settled, as far as is known here.
+    fn open(&self) -> usize {
+        let pumps = self.inner.credits.lock();
+        let open = self
+            .places
+            .iter()
+            .filter(|(place, token)| pumps.get(place).is_some_and(|credit| credit.0 == *token));
+        open.count()
+    }
+
+    /// Gives what is in the buffer its lease anew, if somebody reads.
+    async fn stay(&mut self) {
+        self.stay = None;
+        let Some(lease) = self.lease else { return };
+        let (ids, tokens): (Vec<i64>, Vec<i64>) = {
+            let mut buffer = self.between.lock();
+            if !std::mem::take(&mut buffer.was_read) {
+                return;
+            }
+            let receipts = buffer.ready.iter().map(|one| &one.receipt);
+            receipts.map(|one| (one.place as i64, one.token.cast_signed())).unzip()
+        };
+        if ids.is_empty() {
+            return;
+        }
+        let sql = self.inner.server.call("stay", 3);
+        let answer = self.inner.server.config.answer;
+        let stayed = self.inner.server.once(&sql, &[&ids, &tokens, &us(lease)], answer).await;
+        if let Err(failed) = stayed {
+            // They come again when their leases are over.
+            tracing::debug!(error = %failed.error, "the buffer did not get its leases anew");
+        }
+        self.stay = Some(Instant::now() + lease / PARTS);
+    }
+
+    fn put(&mut self, taken: Taken) {
+        self.lease = taken.lease;
+        if let Some(lease) = taken.lease
+            && !taken.messages.is_empty()
+            && !self.taking.no_ack
+            && self.stay.is_none()
+        {
+            self.stay = Some(Instant::now() + lease / PARTS);
+        }
+        self.note(&taken.messages);
+        self.between.put(taken.messages);
     }
 
     /// Settling these wakes the pump.

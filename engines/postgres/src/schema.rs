@@ -34,10 +34,13 @@ fn made_for(sql: &str, config: &Config) -> String {
         .replace("{channel}", &config.channel())
 }
 
-/// The version that is there; 0: there is no schema.
+/// The version that is there; 0: there is no schema. It looks into the catalogue itself: what
+/// `to_regclass` remembers may be older than the lock that we waited for.
 async fn version(client: &Client, config: &Config) -> Result<usize> {
     let table = format!("{}.migrations", config.quoted());
-    let there = client.query_one("select to_regclass($1) is not null", &[&table]).await;
+    let there = "select exists (select from pg_class c join pg_namespace n on \
+                 n.oid = c.relnamespace where n.nspname = $1 and c.relname = 'migrations')";
+    let there = client.query_one(there, &[&config.schema]).await;
     if !there.map_err(|error| driver(&error, true).error)?.get::<_, bool>(0) {
         return Ok(0);
     }

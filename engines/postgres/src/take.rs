@@ -47,6 +47,8 @@ pub(crate) struct Taken {
     pub queue: i64,
     /// Something is there that a transaction of somebody else has in its hands.
     pub contended: bool,
+    /// How long they may stay unsettled.
+    pub lease: Option<Duration>,
 }
 
 /// A number for a call.
@@ -105,11 +107,13 @@ impl Inner {
     }
 
     fn taken(&self, rows: &[tokio_postgres::Row], taking: &Taking) -> Result<Taken> {
-        let mut taken = Taken { messages: Vec::new(), queue: 0, contended: false };
+        let mut taken = Taken { messages: Vec::new(), queue: 0, contended: false, lease: None };
         for row in rows {
             let mut last = || {
                 taken.queue = row.try_get(12)?;
                 taken.contended = row.try_get(14)?;
+                let lease = row.try_get::<_, Option<i64>>(15)?;
+                taken.lease = lease.map(|us| Duration::from_micros(us.max(0).cast_unsigned()));
                 row.try_get::<_, Option<i64>>(13)
             };
             match delivered(row, &taking.session)? {
@@ -193,14 +197,11 @@ struct Receiving {
 
 impl Receiving {
     async fn run(self, mut tell: oneshot::Sender<Result<Catch>>) {
-        let result = tokio::select! {
-            biased;
-            result = self.wait() => result,
-            () = tell.closed() => {
-                self.inner.give_back(self.taking.session.id, self.taking.call);
-                return;
-            }
-        };
+        let result = self.wait(&mut tell).await;
+        if result.is_err() && tell.is_closed() {
+            self.inner.give_back(self.taking.session.id, self.taking.call);
+            return;
+        }
         let Self { inner, taking, .. } = self;
         let caught = result.map(|messages| Catch { inner, taking, messages });
         // Who does not listen any more drops the catch.
@@ -211,12 +212,17 @@ impl Receiving {
         self.until.is_some_and(|until| until <= Instant::now())
     }
 
-    async fn wait(&self) -> Result<Vec<Delivered>> {
+    /// Takes and waits in turn. A take is not dropped half way: it might be carried out after
+    /// what it took was given back.
+    async fn wait(&self, tell: &mut oneshot::Sender<Result<Catch>>) -> Result<Vec<Delivered>> {
         let mut hearing = None;
         let mut again = false;
         let mut pauses = Pauses::new();
         let patience = Instant::now() + crate::server::PATIENCE;
         loop {
+            if tell.is_closed() {
+                return Err(Error::new(ErrorKind::Cancelled, "nobody waits for it any more"));
+            }
             if self.state.is_over() {
                 let wrong = format!("session {} has ended; open a new one", self.state.id);
                 return Err(Error::new(ErrorKind::NoSession, wrong));
@@ -250,6 +256,7 @@ impl Receiving {
                     let ring = bell.rung();
                     tokio::select! {
                         () = self.state.over() => {}
+                        () = tell.closed() => {}
                         () = async {
                             match self.until {
                                 // Coming back at the end of the time is all the same.

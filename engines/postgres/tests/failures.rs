@@ -212,24 +212,13 @@ async fn what_lost_its_answer_counts_once() {
         let one = soon("the message", queue.receive(PATIENCE)).await.expect("it answers");
         let one = one.expect("it was published");
         proxy.lose_answers();
-        let acking = tokio::spawn(async move {
-            match round {
-                1 => one.ack().await,
-                _ => far_commit(one, round).await,
-            }
-        });
+        let acking = tokio::spawn(one.ack());
         sleep(UNDER_WAY).await;
         proxy.heal();
         soon("the ack", acking).await.expect("no panic").expect("it counts once");
         let view = seen.inspect().await.expect("it answers");
         assert_eq!((view.ready, view.in_flight, view.totals.acked), (0, 0, round + 1));
     }
-    assert_eq!(far.guarantees().expect("it has some").label(), "fenced");
-}
-
-/// Acks with what a user has in hand.
-async fn far_commit(one: leasehold_api::Delivery, _: u64) -> leasehold_api::Result<()> {
-    one.ack().await
 }
 
 /// A commit that lost its answer happened once, and is answered as it was.

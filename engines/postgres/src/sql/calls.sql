@@ -164,8 +164,10 @@ create function {schema}.take(
 ) returns table (
     id bigint, token bigint, attempts integer, key bytea, level smallint, exchange text,
     routing_key text, message_id bytea, headers bytea, deaths text, published bigint, body bytea,
-    queue bigint, wake bigint, contended boolean
-) language plpgsql as $$
+    queue bigint, wake bigint, contended boolean, leased bigint
+) language plpgsql
+-- The index has the order of delivery; a plan that sorts a whole queue must never be chosen.
+set enable_seqscan = off set enable_bitmapscan = off as $$
 declare
     q {schema}.queues;
     c {schema}.consumers;
@@ -178,6 +180,11 @@ declare
     total bigint := 0;
 begin
     q := {schema}.queue_named(from_queue);
+    -- A call that comes after it was given back takes nothing.
+    perform pg_advisory_xact_lock_shared({schema}.lock_of('call', encode(this_call, 'hex')));
+    if exists (select from {schema}.requests r where r.id = this_call) then
+        perform {schema}.refuse('cancelled', 'nobody waits for it any more');
+    end if;
     if by_consumer is not null then
         select * into c from {schema}.consumers x where x.handle = by_consumer;
         if not found or c.queue <> q.id then
@@ -239,7 +246,8 @@ begin
         exit when moved = 0 or total > 33554432;
     end loop;
     return query select x.id, x.token, x.attempts, x.key, x.level, x.exchange, x.routing_key,
-            x.message_id, x.headers, x.deaths::text, x.published, x.body, q.id, null::bigint, false
+            x.message_id, x.headers, x.deaths::text, x.published, x.body, q.id, null::bigint, false,
+            null::bigint
         from {schema}.messages x where x.id = any (taken) order by x.token;
     if no_ack and cardinality(taken) > 0 then
         for m in delete from {schema}.messages x where x.id = any (taken)
@@ -253,5 +261,6 @@ begin
         null::text, null::text, null::bytea, null::bytea, null::text, null::bigint, null::bytea,
         q.id, least(next, coalesce(own_lease, q.lease)),
         cardinality(taken) < wanted and exists (
-            select from {schema}.messages x where x.queue = q.id and x.state = 0);
+            select from {schema}.messages x where x.queue = q.id and x.state = 0),
+        coalesce(own_lease, q.lease);
 end $$;

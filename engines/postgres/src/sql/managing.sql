@@ -127,7 +127,8 @@ end $$;
 create function {schema}.peek(with_name text, at_most integer) returns table (
     attempts integer, key bytea, level smallint, exchange text, routing_key text,
     message_id bytea, headers bytea, deaths text, published bigint, body bytea
-) language plpgsql as $$
+) language plpgsql
+set enable_seqscan = off set enable_bitmapscan = off as $$
 declare
     next bigint := {schema}.tend();
     q {schema}.queues;

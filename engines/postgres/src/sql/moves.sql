@@ -214,7 +214,8 @@ begin
 end $$;
 
 -- Drops what is too much in a queue that drops the oldest.
-create function {schema}.drop_oldest(q {schema}.queues) returns void language plpgsql as $$
+create function {schema}.drop_oldest(q {schema}.queues) returns void language plpgsql
+set enable_seqscan = off set enable_bitmapscan = off as $$
 declare
     has bigint;
     has_bytes bigint;
@@ -228,8 +229,12 @@ begin
         from {schema}.tallies where queue = q.id;
         exit when not coalesce(has > q.messages_max, false)
             and not coalesce(has_bytes > q.bytes_max, false);
-        select * into m from {schema}.messages x where x.queue = q.id and x.state in (0, 3)
-        order by x.place limit 1 for update skip locked;
+        select * into m from {schema}.messages x where x.queue = q.id and x.state = 0
+        order by x.priority desc, x.place limit 1 for update skip locked;
+        if not found then
+            select * into m from {schema}.messages x where x.queue = q.id and x.state = 3
+            order by x.place limit 1 for update skip locked;
+        end if;
         exit when not found;
         perform {schema}.die(m, q, 'overflow');
     end loop;

@@ -34,8 +34,8 @@ begin
             perform {schema}.die(m, q, 'rejected');
         end if;
         if m.consumer is not null and m.home <> from_home then
-            -- Its consumer is elsewhere and may have room again.
-            perform {schema}.ring(m.queue);
+            -- Its consumer is elsewhere and has room again.
+            perform pg_notify('{channel}', 'c' || m.consumer);
         end if;
     end loop;
     perform {schema}.tally(x.queue, -count(*), -sum(x.bytes)::bigint, acked_by => count(*))
@@ -126,6 +126,9 @@ language plpgsql as $$
 declare
     m {schema}.messages;
 begin
+    perform pg_advisory_xact_lock({schema}.lock_of('call', encode(this_call, 'hex')));
+    insert into {schema}.requests (id, until) values (this_call, {schema}.now_us() + 120000000)
+    on conflict (id) do nothing;
     for m in select * from {schema}.messages x
         where x.session = for_session and x.state = 2 and x.call = this_call
         order by x.id for update
@@ -134,6 +137,21 @@ begin
             call = null, home = null where x.id = m.id;
         perform {schema}.free_key(m.queue, m.key);
         perform {schema}.ring(m.queue);
+    end loop;
+end $$;
+
+-- Deliveries that wait to be handed out, by somebody who hands out, get their lease anew.
+create function {schema}.stay(ids bigint[], tokens bigint[], lease bigint) returns void
+language plpgsql as $$
+declare
+    t bigint := {schema}.now_us();
+    one bigint;
+begin
+    for one in select x.id from {schema}.messages x
+        join unnest(ids, tokens) g(id, token) on g.id = x.id and g.token = x.token
+        where x.state = 2 and x.at > t order by x.id for update of x
+    loop
+        update {schema}.messages x set at = t + lease where x.id = one;
     end loop;
 end $$;
 

@@ -3,10 +3,18 @@
 #![allow(dead_code, reason = "each test file uses some of it")]
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::process::Command;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use leasehold_testbed::{Server, as_user, free_port, program};
 use rustix::process::{Pid, Signal, kill_process};
+
+/// How long it may take to be ready, on a machine that is busy.
+const READY: Duration = Duration::from_secs(120);
+
+/// Who starts a server now.
+static STARTING: Mutex<()> = Mutex::new(());
 
 /// Where Debian puts the programs, the newest release first.
 fn bins() -> Vec<String> {
@@ -41,6 +49,8 @@ impl Cluster {
         init.args(["-U", "leasehold", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"]);
         let made = init.arg("-D").arg(&data).output().expect("initdb runs");
         assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
+        // A port is free until its server listens; two tests must not choose the same.
+        let alone = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
         let port = free_port();
         let mut call = as_user("postgres", &tool("postgres"), directory.path());
         call.arg("-D").arg(&data).args(["-p", &port.to_string(), "-h", "127.0.0.1"]);
@@ -49,7 +59,26 @@ impl Cluster {
             call.args(["-c", setting]);
         }
         call.current_dir(directory.path());
-        Self { server: Server::start(directory, port, call) }
+        let cluster = Self { server: Server::start(directory, port, call) };
+        drop(alone);
+        cluster.ready();
+        cluster
+    }
+
+    /// Waits until it takes requests: its port is open before that.
+    fn ready(&self) {
+        let ready = tool("pg_isready");
+        let port = self.port().to_string();
+        let is_ready = || {
+            let mut call = Command::new(&ready);
+            call.args(["-q", "-h", "127.0.0.1", "-p", &port, "-d", "postgres"]);
+            call.status().is_ok_and(|status| status.success())
+        };
+        let began = Instant::now();
+        while !is_ready() {
+            assert!(began.elapsed() < READY, "it is not ready: {}", self.server.said());
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// Its port on 127.0.0.1.
@@ -118,5 +147,6 @@ impl Cluster {
     pub fn restart(&mut self) {
         self.crash();
         self.server.restart();
+        self.ready();
     }
 }
