@@ -74,6 +74,16 @@ impl<B: Book> Inner<B> {
         self.remembered.lock().unwrap_or_else(PoisonError::into_inner).get(&token).cloned()
     }
 
+    /// A hold has ended without a release: its bell goes too.
+    async fn lost(&self, token: u64) {
+        let lines = self.recall(token);
+        self.forget(token);
+        let list = lines.iter().flat_map(|lines| &lines.lines).flat_map(|line| &line.list);
+        if let Some(own) = list.into_iter().find(|own| own.token == token) {
+            self.book.take_down(&own.id).await;
+        }
+    }
+
     fn forget(&self, token: u64) {
         self.remembered.lock().unwrap_or_else(PoisonError::into_inner).remove(&token);
     }
@@ -157,7 +167,7 @@ impl<B: Book> Inner<B> {
             }
             Err(error) => {
                 if error.kind == ErrorKind::Stale {
-                    self.forget(hold.token);
+                    self.lost(hold.token).await;
                 }
                 Err(error)
             }
@@ -184,7 +194,7 @@ impl<B: Book> Inner<B> {
             Ok(done) => done,
             Err(error) => {
                 if error.kind == ErrorKind::Stale {
-                    self.forget(hold.token);
+                    self.lost(hold.token).await;
                     self.unbind(hold);
                 }
                 return Err(error);

@@ -160,10 +160,19 @@ impl Queues {
         Ok(self.sessions.find(session)?.ttl.unwrap_or(ENDLESS))
     }
 
+    /// What sessions have in hand; those that fell silent are forgotten when another one comes.
+    fn hands_with(&self, session: u64) -> MutexGuard<'_, HashMap<u64, Hand>> {
+        let mut hands = locked(&self.hands);
+        if !hands.contains_key(&session) {
+            hands.retain(|id, _| self.sessions.find(*id).is_ok());
+        }
+        hands
+    }
+
     /// Deliveries have arrived: the session's signs of life are theirs, too.
     fn picked_up(&self, session: u64, taken: &[Delivered]) {
         if !taken.is_empty() {
-            let mut hands = locked(&self.hands);
+            let mut hands = self.hands_with(session);
             let hand = hands.entry(session).or_default();
             hand.tokens.extend(taken.iter().map(|one| one.receipt.token));
         }
@@ -171,7 +180,7 @@ impl Queues {
 
     /// A consumer's row has to be kept alive, or not any more.
     fn consumes(&self, session: u64, consumer: u64, is_there: bool) {
-        let mut hands = locked(&self.hands);
+        let mut hands = self.hands_with(session);
         if is_there {
             hands.entry(session).or_default().consumers.insert(consumer);
         } else if let Some(hand) = hands.get_mut(&session) {
