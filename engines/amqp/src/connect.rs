@@ -6,6 +6,7 @@
 //! it belongs to it and is gone with it. The driver's own recovery is off: it hides which
 //! deliveries died with a connection.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -29,6 +30,10 @@ pub(crate) const ANSWER: Duration = Duration::from_secs(10);
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 /// The longest pause.
 const PAUSE_MAX: Duration = Duration::from_secs(2);
+/// Refusals after which a connection is replaced by another. Each ends a channel, and the driver
+/// does not use a number again whose channel was ended by the broker: it answers the first request
+/// on it with what ended the former one. There are 2047 numbers.
+const WORN: u32 = 500;
 /// Channels that are kept for the next request.
 const IDLE_MAX: usize = 16;
 
@@ -37,6 +42,7 @@ pub(crate) struct Line {
     connection: Connection,
     confirms: bool,
     dead: watch::Sender<bool>,
+    refusals: AtomicU32,
     /// Why the broker takes nothing at present.
     blocked: Mutex<Option<String>>,
     idle: Mutex<Vec<Channel>>,
@@ -87,7 +93,16 @@ impl Line {
                 return Ok(idle);
             }
         }
-        let channel = self.answer(self.connection.create_channel()).await?;
+        let mut stale = 0;
+        let channel = loop {
+            match self.answer(self.connection.create_channel()).await {
+                // Said of a former channel of this number; the next one has another.
+                Err(Fault::Refused(error)) if error.kind != ErrorKind::Full && stale < WORN => {
+                    stale += 1;
+                }
+                made => break made?,
+            }
+        };
         if self.confirms {
             self.answer(channel.confirm_select(ConfirmSelectOptions::default())).await?;
         }
@@ -128,8 +143,17 @@ impl Line {
             if !self.connection.status().connected() {
                 self.dead.send_replace(true);
             }
-            Fault::from(error)
+            let fault = Fault::from(error);
+            if matches!(fault, Fault::Refused(_)) {
+                self.refusals.fetch_add(1, Ordering::Relaxed);
+            }
+            fault
         })
+    }
+
+    /// Whether it should be replaced. What is under way on it goes on.
+    fn is_worn(&self) -> bool {
+        self.refusals.load(Ordering::Relaxed) >= WORN
     }
 
     fn watch_over(self: &Arc<Self>) {
@@ -250,7 +274,7 @@ impl Link {
         let mut last = unavailable("it is being connected to");
         let working = async {
             let mut line = self.line.lock().await;
-            if let Some(line) = line.as_ref().filter(|line| line.is_alive()) {
+            if let Some(line) = line.as_ref().filter(|line| line.is_alive() && !line.is_worn()) {
                 return Ok(line.clone());
             }
             let mut pause = PAUSE_MIN;
@@ -306,6 +330,7 @@ impl Link {
             connection,
             confirms: self.what_for != Use::Consuming,
             dead: watch::channel(false).0,
+            refusals: AtomicU32::new(0),
             blocked: Mutex::default(),
             idle: Mutex::default(),
             tasks: Mutex::default(),

@@ -245,3 +245,24 @@ async fn a_wait_outlives_the_broker() {
     assert!(next.token() > guard.token());
     next.release().await.expect("it is held");
 }
+
+/// The driver does not use the number of a refused channel again, and there are 2047: a handle
+/// outlives more refusals and more channels than that, and what it has in hand stays its own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_handle_outlives_many_refusals() {
+    let rabbit = Rabbit::start("");
+    let a = handle(&rabbit.url()).await;
+    let queue = a.queue("there");
+    queue.declare(&QueueConfig::default()).await.expect("it is new");
+    queue.publish_all(["1", "2"]).await.expect("it answers");
+    let in_hand = queue.receive(LONG).await.expect("it answers").expect("it was published");
+    for _ in 0..2500 {
+        let error = a.queue("not-there").purge().await.expect_err("it is not");
+        assert_eq!(error.kind, ErrorKind::NotFound, "{error}");
+    }
+    for _ in 0..2500 {
+        let one = queue.receive(LONG).await.expect("it is there").expect("it was published");
+        one.nack().await.expect("it is in hand");
+    }
+    in_hand.ack().await.expect("it is in hand");
+}
