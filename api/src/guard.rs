@@ -58,6 +58,12 @@ struct State {
     lost: Option<Ending>,
 }
 
+/// How long a hold surely lasts after it was asked for: an engine may be sure of less than the TTL,
+/// such as one that only notices after a while that nobody is there any more.
+fn sure(ttl: Duration, left: Option<Duration>) -> Duration {
+    left.map_or(ttl, |left| left.min(ttl))
+}
+
 /// How long before the deadline the hold counts as lost: what clocks may drift apart.
 fn margin(ttl: Duration) -> Duration {
     (ttl / 50).max(Duration::from_millis(2)).min(ttl / 4)
@@ -73,14 +79,15 @@ impl LockGuard {
         renew: bool,
         asked: Instant,
     ) -> Self {
-        let until = ttl.map(|ttl| asked + ttl - margin(ttl));
+        let lasts = ttl.map(|ttl| sure(ttl, grant.left));
+        let until = lasts.map(|lasts| asked + lasts - margin(lasts));
         // After a long wait little of that is left, although the engine counts from the grant. How
         // long the grant was under way nobody knows, so a renewal has to tell.
-        let waited = ttl.is_some_and(|ttl| asked.elapsed() > ttl / RENEWALS);
+        let waited = lasts.is_some_and(|lasts| asked.elapsed() > lasts / RENEWALS);
         let (told, state) = watch::channel(State { until, lost: None });
         let (release, asked_to) = oneshot::channel();
         let entries = grant.entries;
-        let tend = Tend { locks, hold: hold.clone(), ttl, renew, waited, told };
+        let tend = Tend { locks, hold: hold.clone(), ttl, lasts, renew, waited, told };
         tokio::spawn(tend.run(grant.ended, asked_to));
         Self { hold, entries, waited, state, release: Some(release), _bound_to: None }
     }
@@ -339,6 +346,8 @@ struct Tend {
     locks: Arc<dyn LockEngine>,
     hold: HoldRef,
     ttl: Option<Duration>,
+    /// How long it lasts after the grant was asked for.
+    lasts: Option<Duration>,
     renew: bool,
     /// The grant came after a wait: the deadline is not known before the first renewal.
     waited: bool,
@@ -385,7 +394,8 @@ impl Tend {
         let Some(ttl) = self.ttl else { return std::future::pending().await };
         let until = || self.told.borrow().until.expect("it has a TTL");
         let mut deadline = if self.waited { Instant::now() + ttl } else { until() };
-        let mut pause = if self.waited { Duration::ZERO } else { ttl / RENEWALS };
+        let lasts = self.lasts.unwrap_or(ttl);
+        let mut pause = if self.waited { Duration::ZERO } else { lasts / RENEWALS };
         loop {
             if !self.renew && !pause.is_zero() {
                 sleep_until(deadline).await;
@@ -398,10 +408,11 @@ impl Tend {
             }
             pause = match timeout_at(deadline, self.locks.renew(&self.hold, ttl)).await {
                 Err(_) => return Ending::Expired,
-                Ok(Ok(_)) => {
-                    deadline = asked + ttl - margin(ttl);
+                Ok(Ok(left)) => {
+                    let lasts = sure(ttl, left);
+                    deadline = asked + lasts - margin(lasts);
                     self.told.send_modify(|state| state.until = Some(deadline));
-                    ttl / RENEWALS
+                    lasts / RENEWALS
                 }
                 Ok(Err(error)) if error.retry == Retry::Never => {
                     tracing::debug!(lock = %self.hold.name, %error, "renewal refused");

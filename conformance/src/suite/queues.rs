@@ -15,7 +15,7 @@ use crate::{Failure, Outcome, PATIENCE, Target};
 cases! { "queues" needs Queues::Acked:
     what_is_published_is_delivered;
     inspect_counts needs Management::Counts;
-    sums_are_kept needs Management::Full;
+    sums_are_kept needs Management::Counts unrefused Management::Full;
     everything_of_a_message_arrives;
     competing_consumers_share;
     prefetch_bounds_what_is_in_flight;
@@ -456,7 +456,9 @@ async fn a_topic_reaches_all_who_subscribed(target: &Target) -> Outcome {
     let all = topic.subscribe("all", "#", &plain).await?;
     let paid = topic.subscribe("paid", "*.paid", &plain).await?;
     topic.subscribe("paid", "*.paid", &plain).await?;
-    ensure!(topic.publish("order.paid", "1").await?.queues == 2, "not both");
+    // A broker that counts nothing tells of one queue where there are several.
+    let reached = topic.publish("order.paid", "1").await?.queues;
+    ensure!(reached == 2 || reached == 1 && !gives(&a, Management::Full)?, "not both");
     ensure!(topic.publish("order.sent", "2").await?.queues == 1, "not one");
     let came = bodies(&all).await?;
     ensure!(came == [b"1", b"2"], "all got {came:?}");
