@@ -104,7 +104,8 @@ pub enum Swapped {
 pub struct Watch {
     /// Entries, and the version that was seen of each; 0: there was none.
     pub keys: Vec<(Key, u64)>,
-    /// The bell of the one whose going is waited for, see [`Book::hang`]; `None`: any change counts.
+    /// The bell of the one whose going is waited for, see [`Book::hang`]; `None`: any change
+    /// counts.
     pub bell: Option<String>,
 }
 
