@@ -586,7 +586,8 @@ fn busy(lines: &[Line], own: &str) -> Error {
     let (name, token) = (&line.name, line.list[0].token);
     let more = line.stands.iter().filter(|other| other.node != own).count() - 1;
     let wrong = format!(
-        "lock {name} is held with token {token}, {more} more stand in line; wait for it or try later"
+        "lock {name} is held with token {token}, {more} more stand in line; wait for it or try \
+         later"
     );
     Error::new(ErrorKind::Busy, wrong)
 }

@@ -285,7 +285,16 @@ impl Server {
     /// `Unavailable` when nobody answers, `Unauthenticated`, `Forbidden`, `Unsupported` when the
     /// server is too old or keeps sessions for too long.
     pub async fn connect(config: Config) -> Result<Arc<Self>> {
-        let link = Link::open(&config).await?;
+        // A server that has just been started hangs up at first.
+        let until = Instant::now() + ATTEMPT;
+        let link = loop {
+            match Link::open(&config).await {
+                Err(error) if error.kind == ErrorKind::Unavailable && Instant::now() < until => {
+                    sleep(jittered(PAUSES.0 * 4)).await;
+                }
+                link => break link?,
+            }
+        };
         let server = Arc::new(Self { config, link: watch::channel(Some(link.clone())).0 });
         server.prepare(&link, &mut Patience::usual()).await?;
         tokio::spawn(tend(Arc::downgrade(&server)));

@@ -1,8 +1,11 @@
 //! A real ZooKeeper of one server.
 #![allow(dead_code)]
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use leasehold_testbed::{Server, free_port, program};
 
@@ -30,7 +33,26 @@ pub fn zookeeper_with(more: &str) -> Server {
     call.args(["-Xmx256m", "-XX:+UseSerialGC", "-cp"]).arg(format!("/etc/zookeeper/conf:{jar}"));
     call.args(["-Dzookeeper.log.dir=."]);
     call.arg("org.apache.zookeeper.server.quorum.QuorumPeerMain").arg(file);
-    Server::start(directory, port, call)
+    let server = Server::start(directory, port, call);
+    serves(port);
+    server
+}
+
+/// Waits until it serves: it listens before it does.
+pub fn serves(port: u16) {
+    let began = Instant::now();
+    loop {
+        let mut said = String::new();
+        if let Ok(mut line) = TcpStream::connect(("127.0.0.1", port))
+            && line.write_all(b"srvr").is_ok()
+            && line.read_to_string(&mut said).is_ok()
+            && said.contains("Mode:")
+        {
+            return;
+        }
+        assert!(began.elapsed() < Duration::from_secs(60), "it does not serve: {said}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
 
 /// Where it is.
