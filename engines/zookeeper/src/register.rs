@@ -11,6 +11,7 @@
 //! last write against the time of a write to `ROOT/clock`, which is made only to ask about values
 //! that end. ZooKeeper's own TTL nodes are off by default and end within minutes.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use leasehold_api::engine::{List, Listed, Register, RegisterView, Write};
@@ -298,13 +299,34 @@ impl Core {
     }
 
     /// See the trait.
-    pub async fn read_register(&self, key: &[u8]) -> Result<Option<Register>> {
+    pub async fn read_register(self: &Arc<Self>, key: &[u8]) -> Result<Option<Register>> {
         let asked = |error: Error| error.asking(format!("read register {}", text(key)));
         limits::key(key).map_err(asked)?;
-        self.look_at_register(key).await.and_then(|(_, seen)| seen.value()).map_err(asked)
+        let (link, seen) = self.look_at_register(key).await.map_err(asked)?;
+        let value = seen.value().map_err(asked)?;
+        if seen.node.is_some() && value.is_none() {
+            let (core, path) = (self.clone(), self.keys.register(key));
+            tokio::spawn(async move { core.sweep(&link, path, &seen).await });
+        }
+        Ok(value)
     }
 
-    async fn look_at_register(&self, key: &[u8]) -> Result<(std::sync::Arc<Link>, Seen)> {
+    /// Takes a value away whose time is over, if it is still the one that was seen.
+    async fn sweep(&self, link: &Link, path: String, seen: &Seen) {
+        let version = seen.node.as_ref().map(|kept| kept.stat.version);
+        let deletions = self.keys.deletions();
+        let call = |client: Client| async move {
+            let mut writer = client.new_multi_writer();
+            writer.add_delete(&path, version)?;
+            writer.add_set_data(&deletions, b"", Some(seen.deletions))?;
+            writer.commit().await
+        };
+        if let Err(fault) = link.once(call).await {
+            tracing::debug!(?fault, "a value whose time is over stays for now");
+        }
+    }
+
+    async fn look_at_register(&self, key: &[u8]) -> Result<(Arc<Link>, Seen)> {
         let mut patience = Patience::usual();
         loop {
             let link = self.server.link(&mut patience).await?;

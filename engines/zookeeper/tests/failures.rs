@@ -5,8 +5,8 @@ mod server;
 
 use std::time::Duration;
 
-use leasehold_api::engine::{Acquire, Mode, RequestId, Want};
-use leasehold_api::{CheckVerdict, Ending, ErrorKind, Leasehold, Wait};
+use leasehold_api::engine::{Acquire, Mode, RequestId, Want, Write};
+use leasehold_api::{CheckVerdict, Ending, ErrorKind, Expect, Leasehold, RegisterTtl, Wait};
 use leasehold_testbed::{Proxy, Server};
 use rustix::process::Signal;
 use tokio::time::timeout;
@@ -103,6 +103,18 @@ async fn a_holder_that_is_cut_off_is_told() {
     assert!(known <= granted, "the loss was known {:?} late", known - granted);
     assert!(next.token() > guard.token());
     proxy.heal();
+    // F2: what the old holder writes late is refused by the ensemble itself.
+    let late = Write {
+        key: b"fenced".to_vec(),
+        value: Some(b"late".to_vec()),
+        expect: Expect::Anything,
+        ttl: RegisterTtl::Never,
+        guard: Some(("cut".into(), guard.token())),
+        request: None,
+    };
+    let engine = a.engine().locks.clone().expect("it has locks");
+    let error = soon("the refusal", engine.write(&late)).await.expect_err("it is late");
+    assert_eq!(error.kind, ErrorKind::Stale, "{error}");
     next.release().await.expect("it is held");
     // With a new session all goes on.
     let again = soon("the lock", a.lock("cut").acquire()).await.expect("it is free");
@@ -189,6 +201,20 @@ async fn a_request_sent_twice_is_one() {
     let second = engine.acquire(&ask).await.expect("it is the same");
     assert_eq!((first.token, second.entries), (second.token, 1));
     line(&a, "twice", 1, 0).await;
+}
+
+/// Of those who try at the same time one gets the lock, not none.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_those_who_try_one_succeeds() {
+    let server = zookeeper();
+    let (a, b) = (open(server.port, 10).await, open(server.port, 10).await);
+    for round in 0..50 {
+        let name = format!("try-{round}");
+        let (lock_a, lock_b) = (a.lock(&*name), b.lock(&*name));
+        let (by_a, by_b) = tokio::join!(lock_a.try_acquire(), lock_b.try_acquire());
+        let (by_a, by_b) = (by_a.expect("it answers"), by_b.expect("it answers"));
+        assert!(by_a.is_some() != by_b.is_some(), "round {round}: {by_a:?} {by_b:?}");
+    }
 }
 
 /// A server that is paused answers later; nobody takes it for a refusal.
