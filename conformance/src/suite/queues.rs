@@ -6,7 +6,7 @@ use std::time::Duration;
 use leasehold_api::engine::QueueView;
 use leasehold_api::{
     Bounds, Consumer, DeadLetter, Deduplication, Delivery, ErrorKind, Expiry, Floor, KeyOrder,
-    Leasehold, Message, Overflow, Priorities, Queue, QueueConfig, Queues, Value,
+    Leasehold, Management, Message, Overflow, Priorities, Queue, QueueConfig, Queues, Value,
 };
 
 use super::{SHORT, cases, ensure, gives, refused, soon};
