@@ -17,4 +17,6 @@ fn all() {
     run(env!("CARGO_BIN_EXE_workers"), "rejected in tasks");
     run(env!("CARGO_BIN_EXE_order_flow"), "2 left");
     run(env!("CARGO_BIN_EXE_stock"), "10 were sold");
+    run(env!("CARGO_BIN_EXE_one_at_a_time"), "40 of 40 counted");
+    run(env!("CARGO_BIN_EXE_handed_on"), "20 of 20 orders handled");
 }

@@ -59,8 +59,8 @@ fn check(engine: &Engine) -> Result<Verdict, String> {
         return Ok(Verdict::NotRun(why));
     }
     let package = format!("leasehold-{}", engine.name);
-    // They stand apart from the tests that need no server.
-    test::cargo_test(&["-p", &package, "--test", "*"], &[])
+    // They stand apart from the tests that need no server. Each starts one, so few at a time.
+    test::cargo_test(&["-p", &package, "--test", "*", "--", "--test-threads", "2"], &[])
 }
 
 /// What those tests are among the workspace's targets, for the lints.
