@@ -44,6 +44,8 @@ pub fn serves(port: u16) {
     loop {
         let mut said = String::new();
         if let Ok(mut line) = TcpStream::connect(("127.0.0.1", port))
+            // One that is just starting may never answer what came too early.
+            && line.set_read_timeout(Some(Duration::from_secs(1))).is_ok()
             && line.write_all(b"srvr").is_ok()
             && line.read_to_string(&mut said).is_ok()
             && said.contains("Mode:")
