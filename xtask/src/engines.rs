@@ -3,6 +3,8 @@
 //! The servers come from the system's packages and are started by the tests themselves, on free
 //! ports and in temporary directories. One that cannot be had makes its engine *not run*, which
 //! fails the run.
+//!
+//! They are a command of their own, beside `test`: all of them together take as long as it does.
 
 use crate::run::{self, Step, Verdict, step};
 use crate::{browser, test};
@@ -43,11 +45,6 @@ pub fn command(arguments: &[String]) -> Result<ExitCode, String> {
     let asked =
         |engine: &&Engine| arguments.is_empty() || arguments.iter().any(|name| name == engine.name);
     Ok(run::run_all(ENGINES.iter().filter(asked).map(one).collect()))
-}
-
-/// A step for each engine.
-pub fn steps() -> impl Iterator<Item = Step> {
-    ENGINES.iter().map(one)
 }
 
 fn one(engine: &'static Engine) -> Step {

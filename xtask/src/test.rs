@@ -19,7 +19,7 @@ const LONG: [(&str, &str); 2] = [("LEASEHOLD_SEEDS", "10000"), ("LEASEHOLD_SCRIP
 /// `cargo xtask test`.
 pub fn command(arguments: &[String]) -> Result<ExitCode, String> {
     run::nothing_else(arguments)?;
-    let mut steps = vec![
+    Ok(run::run_all(vec![
         step("format", format),
         step("lints", lints),
         step("tidy", tidy::check),
@@ -27,14 +27,10 @@ pub fn command(arguments: &[String]) -> Result<ExitCode, String> {
         step("tests", || cargo_test(&["--workspace"], &[])),
         step("browser", browser::check),
         step("Redis clients", clients::check),
-    ];
-    steps.extend(engines::steps());
-    steps.extend([
         step("fuzz", || fuzz::check(FUZZ_SECONDS_SHORT)),
         step("crash", crash_short),
         step("outage", || outage(OUTAGES_SHORT)),
-    ]);
-    Ok(run::run_all(steps))
+    ]))
 }
 
 /// `cargo xtask docs`.
