@@ -11,6 +11,23 @@ const USAGE: &str = "[--seconds N] [--server FILE] [--only TEXT] [--json FILE]";
 
 /// Reads the arguments, measures in a scratch directory, and writes the figures down if asked to.
 pub fn measure(name: &str, run: impl FnOnce(&Path, &Path, &mut Figures, Duration)) {
+    given(name, |server, figures, time| {
+        if !server.exists() {
+            let server = server.display();
+            eprintln!("{server} is missing: cargo build --release -p leasehold-server");
+            std::process::exit(2);
+        }
+        let scratch = tempfile::tempdir().expect("a scratch directory");
+        run(server, scratch.path(), figures, time);
+    });
+}
+
+/// The same for a benchmark without our server.
+pub fn measure_alone(name: &str, run: impl FnOnce(&mut Figures, Duration)) {
+    given(name, |_, figures, time| run(figures, time));
+}
+
+fn given(name: &str, run: impl FnOnce(&Path, &mut Figures, Duration)) {
     let usage = |why: &str| -> ! {
         eprintln!("{why}\nusage: {name} {USAGE}");
         std::process::exit(2);
@@ -28,12 +45,7 @@ pub fn measure(name: &str, run: impl FnOnce(&Path, &Path, &mut Figures, Duration
             other => usage(&format!("unknown argument {other}")),
         }
     }
-    if !server.exists() {
-        let server = server.display();
-        usage(&format!("{server} is missing: cargo build --release -p leasehold-server"));
-    }
-    let scratch = tempfile::tempdir().expect("a scratch directory");
-    run(&server, scratch.path(), &mut figures, Duration::from_secs_f64(seconds));
+    run(&server, &mut figures, Duration::from_secs_f64(seconds));
     if let Some(path) = json {
         std::fs::write(&path, format!("{:#}\n", figures.to_json()))
             .expect("the figures are written");

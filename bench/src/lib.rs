@@ -4,6 +4,7 @@
 //! every figure is also given as a ratio to them. `cargo xtask crash` kills a real process.
 
 pub mod durable;
+pub mod engines;
 pub mod figures;
 pub mod given;
 pub mod load;

@@ -73,7 +73,7 @@ const COMMANDS: &[Command] = &[
     },
     Command {
         name: "bench",
-        arguments: "[core|http|all] [ARGUMENTS…]",
+        arguments: "[core|http|resp|engines|all] …",
         about: "benchmarks in release mode; further arguments go to the benchmark",
         run: bench_command,
     },
@@ -114,11 +114,13 @@ fn help() -> String {
     text
 }
 
-/// `bench [core|http|all] …`: the first word chooses, everything after it goes to the binary
+/// `bench [core|http|resp|engines|all] …`: the first word chooses, everything after it goes to the binary
 /// unchanged.
 fn bench_command(arguments: &[String]) -> Result<ExitCode, String> {
     let (which, rest) = match arguments.split_first() {
-        Some((first, rest)) if ["core", "http", "resp", "all"].contains(&first.as_str()) => {
+        Some((first, rest))
+            if ["core", "http", "resp", "engines", "all"].contains(&first.as_str()) =>
+        {
             (first.as_str(), rest)
         }
         _ => ("core", arguments),
@@ -132,8 +134,10 @@ fn bench_command(arguments: &[String]) -> Result<ExitCode, String> {
     } else {
         vec![which.to_owned()]
     };
-    // The HTTP benchmark starts the server that lies beside it.
-    run::succeed(run::cargo().args(["build", "--release", "-p", "leasehold-server"]))?;
+    // The HTTP and RESP benchmarks start the server that lies beside them.
+    if binaries.iter().any(|binary| binary != "engines") {
+        run::succeed(run::cargo().args(["build", "--release", "-p", "leasehold-server"]))?;
+    }
     if binaries.is_empty() {
         return Err(String::from("leasehold-bench has no binary to run"));
     }

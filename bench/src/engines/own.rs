@@ -1,0 +1,7 @@
+//! What each system or its clients bring for locks and queues.
+
+pub mod flock;
+pub mod mysql;
+pub mod postgres;
+pub mod rabbit;
+pub mod redis;
