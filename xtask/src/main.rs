@@ -73,8 +73,8 @@ const COMMANDS: &[Command] = &[
     },
     Command {
         name: "bench",
-        arguments: "[core|http|resp|engines|all] …",
-        about: "benchmarks in release mode; further arguments go to the benchmark",
+        arguments: "[WHICH] [ARGUMENTS…]",
+        about: "a benchmark (core, http, resp, engines, all) in release mode, with its arguments",
         run: bench_command,
     },
 ];

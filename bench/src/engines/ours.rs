@@ -25,6 +25,8 @@ async fn connect(url: &str) -> Engine {
         Some("postgres") => leasehold_postgres::connect(url).await,
         Some("mysql") => leasehold_mysql::connect(url).await,
         Some("file") => leasehold_files::connect(url).await,
+        Some("etcd") => leasehold_etcd::connect(url).await,
+        Some("zookeeper") => leasehold_zookeeper::connect(url).await,
         Some("amqp") => leasehold_amqp::connect(url).await,
         _ => panic!("no engine for {url}"),
     };

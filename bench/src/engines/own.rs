@@ -1,7 +1,9 @@
 //! What each system or its clients bring for locks and queues.
 
+pub mod etcd;
 pub mod flock;
 pub mod mysql;
 pub mod postgres;
 pub mod rabbit;
 pub mod redis;
+pub mod zookeeper;

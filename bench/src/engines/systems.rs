@@ -6,6 +6,8 @@ use super::ways::Way;
 
 #[path = "../../../engines/postgres/tests/cluster/mod.rs"]
 mod cluster;
+#[path = "../../../engines/etcd/tests/server/mod.rs"]
+mod etcd;
 #[allow(dead_code, reason = "only the broker is used")]
 #[path = "../../../engines/amqp/tests/rabbit/mod.rs"]
 mod rabbit;
@@ -13,6 +15,8 @@ mod rabbit;
 mod redis;
 #[path = "../../../engines/mysql/tests/started/mod.rs"]
 mod started;
+#[path = "../../../engines/zookeeper/tests/server/mod.rs"]
+mod zookeeper;
 
 /// A system and the ways to be compared, ours first.
 pub struct System {
@@ -48,6 +52,13 @@ pub const SYSTEMS: &[System] = &[
         locks: &[Way::Ours, Way::MysqlUser],
         queues: &[Way::Ours, Way::MysqlTable],
     },
+    System { name: "etcd", start: start_etcd, locks: &[Way::Ours, Way::EtcdLock], queues: &[] },
+    System {
+        name: "zookeeper",
+        start: start_zookeeper,
+        locks: &[Way::Ours, Way::ZooKeeperLock],
+        queues: &[],
+    },
     System { name: "amqp", start: amqp, locks: &[Way::Ours], queues: &[Way::Ours, Way::Lapin] },
 ];
 
@@ -73,6 +84,17 @@ fn postgres() -> Started {
 fn mysql() -> Started {
     let server = started::mariadb(&[]);
     started(started::url(server.port), server)
+}
+
+fn start_etcd() -> Started {
+    let server = etcd::etcd();
+    started(etcd::url(server.port), server)
+}
+
+fn start_zookeeper() -> Started {
+    let server = zookeeper::zookeeper();
+    // Short, so that the dead are missed for a short time.
+    started(format!("{}?session=2", zookeeper::url(server.port)), server)
 }
 
 fn amqp() -> Started {

@@ -29,11 +29,15 @@ pub enum Way {
     MysqlTable,
     /// flock of a file.
     Flock,
+    /// etcd's own lock service, with a lease.
+    EtcdLock,
+    /// The recipe with ephemeral sequential nodes.
+    ZooKeeperLock,
     /// A durable queue, with confirms and acks.
     Lapin,
 }
 
-const WAYS: [Way; 10] = [
+const WAYS: [Way; 12] = [
     Way::Ours,
     Way::RedisPoll,
     Way::RedisList,
@@ -43,6 +47,8 @@ const WAYS: [Way; 10] = [
     Way::MysqlUser,
     Way::MysqlTable,
     Way::Flock,
+    Way::EtcdLock,
+    Way::ZooKeeperLock,
     Way::Lapin,
 ];
 
@@ -87,6 +93,8 @@ impl Way {
             Self::PostgresTable | Self::MysqlTable => "SKIP LOCKED",
             Self::MysqlUser => "GET_LOCK",
             Self::Flock => "flock",
+            Self::EtcdLock => "lock service",
+            Self::ZooKeeperLock => "recipe",
             Self::Lapin => "lapin",
         }
     }
@@ -109,11 +117,11 @@ impl Way {
     }
 
     /// Whether a lock outlives its holder for the rest of its TTL. If not, it ends with the
-    /// holder's connection, or with its process.
+    /// holder's connection, its process, or its session.
     pub fn outlives(self, url: &str) -> bool {
         match self {
-            Self::Ours => !url.starts_with("amqp"),
-            other => other == Self::RedisPoll,
+            Self::Ours => !url.starts_with("amqp") && !url.starts_with("zookeeper"),
+            other => other == Self::RedisPoll || other == Self::EtcdLock,
         }
     }
 
@@ -126,6 +134,8 @@ impl Way {
             Self::PostgresAdvisory => own::postgres::advisory(url),
             Self::MysqlUser => own::mysql::user_locks(url),
             Self::Flock => own::flock::process(url),
+            Self::EtcdLock => own::etcd::process(url).await,
+            Self::ZooKeeperLock => own::zookeeper::process(url).await,
             other => panic!("{other:?} is no way to lock"),
         }
     }
