@@ -114,8 +114,8 @@ fn help() -> String {
     text
 }
 
-/// `bench [core|http|resp|engines|all] …`: the first word chooses, everything after it goes to the binary
-/// unchanged.
+/// `bench [core|http|resp|engines|all] …`: the first word chooses, everything after it goes to the
+/// binary unchanged.
 fn bench_command(arguments: &[String]) -> Result<ExitCode, String> {
     let (which, rest) = match arguments.split_first() {
         Some((first, rest))

@@ -7,7 +7,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep};
 
 use super::Shown;
 use super::ways::Way;
@@ -69,7 +69,6 @@ pub async fn killed(way: Way, url: &str, name: &str) -> Shown {
     });
     sleep(HEAD_START).await;
     assert!(!waiter.is_finished(), "it is held by somebody else");
-    sleep_until(held + HEAD_START).await;
     let from = match way.outlives(url) {
         true => Instant::now().max(held + TTL),
         false => Instant::now(),
