@@ -29,7 +29,7 @@
 //! | `mem:` | embedded, in memory | `native` |
 //! | `http://HOST:7070`, `https://…` | a Leasehold server | `http` |
 //! | `file:///DIR` | locks in a directory that processes of one machine share | `files` |
-//! | `redis://…`, `rediss://…` | Redis and what speaks like it | `redis` |
+//! | `redis://…`, `rediss://…`, `valkey://…` | Redis and what speaks like it | `redis` |
 //! | `postgres://…`, `postgresql://…` | PostgreSQL | `postgres` |
 //! | `mysql://…`, `mariadb://…` | MySQL and MariaDB | `mysql` |
 //! | `zookeeper://…` | ZooKeeper | `zookeeper` |
@@ -108,7 +108,9 @@ pub async fn connect(url: &str) -> Result<Leasehold> {
         Some(("mem", _)) => memory().await,
         Some(("file", path)) if !path.starts_with("//") => open(path).await,
         Some((scheme, _)) if is_scheme(scheme) => {
-            let known = SCHEMES.iter().find(|(known, _)| *known == scheme);
+            // `redis+sentinel` and the like are kinds of one.
+            let plain = scheme.split('+').next().unwrap_or(scheme);
+            let known = SCHEMES.iter().find(|(known, _)| *known == plain);
             let (_, feature) = known.ok_or_else(|| unknown(scheme, url))?;
             Ok(Leasehold::new(reach(feature, url).await?))
         }
@@ -127,6 +129,8 @@ const SCHEMES: &[(&str, &str)] = &[
     ("file", "files"),
     ("redis", "redis"),
     ("rediss", "redis"),
+    ("valkey", "redis"),
+    ("valkeys", "redis"),
     ("postgres", "postgres"),
     ("postgresql", "postgres"),
     ("mysql", "mysql"),
@@ -141,7 +145,7 @@ const SCHEMES: &[(&str, &str)] = &[
 
 /// One letter is a drive, or a directory with a colon in its name.
 fn is_scheme(text: &str) -> bool {
-    text.len() > 1 && text.bytes().all(|b| b.is_ascii_alphanumeric())
+    text.len() > 1 && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'+')
 }
 
 fn unknown(scheme: &str, url: &str) -> Error {
@@ -164,6 +168,16 @@ async fn reach(feature: &'static str, url: &str) -> Result<Engine> {
         "files" => leasehold_files::connect(url).await,
         #[cfg(feature = "redis")]
         "redis" => leasehold_redis::connect(url).await,
+        #[cfg(feature = "postgres")]
+        "postgres" => leasehold_postgres::connect(url).await,
+        #[cfg(feature = "mysql")]
+        "mysql" => leasehold_mysql::connect(url).await,
+        #[cfg(feature = "zookeeper")]
+        "zookeeper" => leasehold_zookeeper::connect(url).await,
+        #[cfg(feature = "etcd")]
+        "etcd" => leasehold_etcd::connect(url).await,
+        #[cfg(feature = "amqp")]
+        "amqp" => leasehold_amqp::connect(url).await,
         _ => Err(missing(feature).asking(format!("connect to {}", scheme_of(url)))),
     }
 }

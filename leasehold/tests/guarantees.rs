@@ -1,6 +1,16 @@
 //! `GUARANTEES.md` is made of what the engines declare, which the conformance suite proves.
 
-#![cfg(all(feature = "native", feature = "http", feature = "files", feature = "redis"))]
+#![cfg(all(
+    feature = "native",
+    feature = "http",
+    feature = "files",
+    feature = "redis",
+    feature = "postgres",
+    feature = "mysql",
+    feature = "zookeeper",
+    feature = "etcd",
+    feature = "amqp"
+))]
 
 use std::fmt::Write;
 
@@ -12,6 +22,11 @@ const ENGINES: &[(&str, &str, Guarantees)] = &[
     ("http", "`http://`, `https://`", leasehold_http::GUARANTEES),
     ("files", "`file:///DIR`", leasehold_files::GUARANTEES),
     ("redis", "`redis://`, `rediss://`", leasehold_redis::GUARANTEES),
+    ("postgres", "`postgres://`, `postgresql://`", leasehold_postgres::GUARANTEES),
+    ("mysql", "`mysql://`, `mariadb://`", leasehold_mysql::GUARANTEES),
+    ("zookeeper", "`zookeeper://`", leasehold_zookeeper::GUARANTEES),
+    ("etcd", "`etcd://`, `etcds://`", leasehold_etcd::GUARANTEES),
+    ("amqp", "`amqp://`, `amqps://`", leasehold_amqp::GUARANTEES),
 ];
 
 const OPENING: &str = "\

@@ -1,7 +1,7 @@
 //! `leasehold doctor`: whether an engine keeps what it promises, and is set up to.
 //!
-//! It believes nothing: a short part of the conformance suite runs against the engine as it is. What
-//! an engine declares absent has to be refused. What the cases leave behind is removed.
+//! It believes nothing: a short part of the conformance suite runs against the engine as it is.
+//! What an engine declares absent has to be refused. What the cases leave behind is removed.
 
 use std::process::ExitCode;
 
@@ -136,9 +136,10 @@ impl Found {
     }
 
     fn json(&self) -> Value {
-        let checks = self.checks.iter().map(
-            |check| json!({ "what": check.what, "verdict": check.verdict.to_string(), "why": check.why }),
-        );
+        let checks = self.checks.iter().map(|check| {
+            let verdict = check.verdict.to_string();
+            json!({ "what": check.what, "verdict": verdict, "why": check.why })
+        });
         let proofs = self.proofs.iter().map(|(case, verdict)| {
             let (word, why) = words(verdict);
             json!({ "case": case, "verdict": word, "why": why })

@@ -1,7 +1,8 @@
 //! The door's own session, for those who receive without one.
 //!
-//! Where the engine knows no sessions it is none. It is opened when it is first needed and kept alive from then on. Deliveries to it end by their
-//! lease, so nothing is lost when a client of it vanishes.
+//! It is opened when it is first needed and kept alive from then on. Deliveries to it end by their
+//! lease, so nothing is lost when a client of it vanishes. Where the engine knows no sessions
+//! there is none, and none is named.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -14,7 +14,9 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::Args;
 use leasehold::engine::QueueEngine;
-use leasehold::{Consumer, Delivery, ErrorKind, Leasehold, Retry, Verdict};
+use leasehold::{
+    Consumer, Delays, Delivery, ErrorKind, Guarantees, Leasehold, Queues, Retry, Verdict,
+};
 use serde_json::json;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -43,7 +45,11 @@ LEASEHOLD_HEADER_NAME.
 
 Its exit code is the verdict: 0 done; 65 never again, to the dead letters; 75 or anything else: \
 again later, after --retry-delay, twice as long after each further attempt. TERM or INT lets \
-running commands finish, a second one ends them and gives their messages back.")]
+running commands finish, a second one ends them and gives their messages back.
+
+Where an engine's deliveries have no deadline (`leasehold doctor` says so) a message may come \
+again while its command runs, if the connection is lost. Where messages cannot be delayed one goes \
+back at once, and the command that failed is followed by a pause of --retry-delay instead.")]
 pub struct WorkArgs {
     /// The queue
     name: String,
@@ -94,7 +100,8 @@ pub async fn run(arguments: WorkArgs, global: &Global) -> Result<ExitCode> {
     let (end, ending) = watch::channel(false);
     let watcher = Watcher::start("queue work", &format!("queue {name}"), GRACE)?;
     let watcher = Mutex::new(watcher);
-    let worker = Worker { arguments, global: global.clone(), queues, watcher, ending };
+    let promised = queues.guarantees();
+    let worker = Worker { arguments, global: global.clone(), queues, promised, watcher, ending };
     let worker = Arc::new(worker);
     let mut tally = Tally::default();
     let worked = work(&worker, &handle, &mut signals, end, &mut tally).await;
@@ -231,6 +238,8 @@ struct Worker {
     arguments: WorkArgs,
     global: Global,
     queues: Arc<dyn QueueEngine>,
+    /// What the engine promises.
+    promised: Guarantees,
     /// Ends the commands when this process cannot.
     watcher: Mutex<Watcher>,
     /// True when running commands have to end.
@@ -275,9 +284,11 @@ impl Worker {
         if verdict != Verdict::Ack {
             say(name, &format!("{}: {}", title(&delivery), why(end, verdict)));
         }
+        let (verdict, pause) = self.possible(verdict);
         let settled = self.settle(&delivery, verdict, until).await;
         let title = title(&delivery);
         drop(delivery.into_receipt());
+        self.rest(pause).await;
         Ok(match settled {
             Ok(()) => Outcome::Settled(verdict),
             Err(error) => {
@@ -285,6 +296,26 @@ impl Worker {
                 Outcome::Lost
             }
         })
+    }
+
+    /// The verdict as the engine can take it, and how long to pause afterwards: where messages
+    /// cannot be delayed, one that fails would come at once, again and again.
+    fn possible(&self, verdict: Verdict) -> (Verdict, Duration) {
+        match verdict {
+            Verdict::Nack(delay) if self.promised.delays < Delays::Timed => {
+                (Verdict::Nack(Duration::ZERO), delay.min(self.arguments.retry_delay))
+            }
+            verdict => (verdict, Duration::ZERO),
+        }
+    }
+
+    /// Pauses, unless commands have to end.
+    async fn rest(&self, pause: Duration) {
+        let mut ending = self.ending.clone();
+        tokio::select! {
+            () = sleep(pause) => {}
+            _ = ending.wait_for(|end| *end) => {}
+        }
     }
 
     /// Settles a delivery, again and again while its lease lasts and the engine is away.
@@ -322,7 +353,9 @@ impl Lease<'_> {
     /// Extends it once.
     async fn extend(&mut self) -> leasehold::Result<()> {
         let asked = Instant::now();
-        self.delivery.extend(self.time()).await?;
+        if self.worker.promised.queues >= Queues::Leased {
+            self.delivery.extend(self.time()).await?;
+        }
         self.until = asked + self.time();
         Ok(())
     }

@@ -1,8 +1,9 @@
 //! The door's secret, which seals sessions and receipts, in `door-secret` of the data directory or
 //! in a file of its own.
 //!
-//! In the data directory it is made after the engine has opened the directory: an empty directory with one foreign file
-//! in it would be refused. It stays the same over restarts, or clients would lose their sessions.
+//! In the data directory it is made after the engine has opened that: an empty directory with one
+//! foreign file in it would be refused. It stays the same over restarts, or clients would lose
+//! their sessions.
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::Write;
