@@ -79,7 +79,8 @@ impl Bells {
     pub fn new(finder: Arc<Finder>) -> Self {
         let (requests, asked) = mpsc::unbounded_channel();
         let weak = requests.downgrade();
-        tokio::spawn(Tower { finder, requests: weak, line: None, count: 0 }.run(asked));
+        let lost = finder.lost();
+        tokio::spawn(Tower { finder, requests: weak, line: None, count: 0 }.run(asked, lost));
         Self { requests }
     }
 
@@ -127,7 +128,11 @@ async fn broken(line: &mut Option<Line>) {
 }
 
 impl Tower {
-    async fn run(mut self, mut asked: mpsc::UnboundedReceiver<Request>) {
+    async fn run(
+        mut self,
+        mut asked: mpsc::UnboundedReceiver<Request>,
+        mut lost: watch::Receiver<u64>,
+    ) {
         let mut ping = interval_at(Instant::now() + PING, PING);
         ping.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut batch = Vec::new();
@@ -140,6 +145,8 @@ impl Tower {
                     self.handle(std::mem::take(&mut batch)).await;
                 }
                 () = broken(&mut self.line) => self.hang_up(),
+                // The node may have become a replica, or be gone without a word: it is found anew.
+                Ok(()) = lost.changed() => self.hang_up(),
                 _ = ping.tick(), if self.line.is_some() => self.ping().await,
             }
         }

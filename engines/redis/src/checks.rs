@@ -63,7 +63,7 @@ impl Found {
     }
 
     /// What a confirmed change survives. With `everysec` and `no` it is written, not synced, before
-    /// the answer leaves (see <https://redis.io/docs/latest/operate/oss_and_stack/management/persistence/>).
+    /// the answer leaves; see the section on persistence in Redis' manual and `flushAppendOnlyFile`.
     fn survives(&self) -> Survives {
         match (self.is("aof_enabled", "1"), self.fsync.as_deref()) {
             (true, Some("always")) => Survives::Power,

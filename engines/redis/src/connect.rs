@@ -14,7 +14,7 @@ use redis::{
     AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, IntoConnectionInfo,
     ProtocolVersion, RedisConnectionInfo, TlsCertificates, Value,
 };
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::config::{Config, Login, Place};
@@ -28,9 +28,20 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_
 #[derive(Debug)]
 pub(crate) struct Finder {
     pub config: Config,
+    /// Counts the connections that were lost: what one of them finds out concerns the others.
+    lost: watch::Sender<u64>,
 }
 
 impl Finder {
+    pub fn new(config: Config) -> Self {
+        Self { config, lost: watch::channel(0).0 }
+    }
+
+    /// Tells when a connection was lost.
+    pub fn lost(&self) -> watch::Receiver<u64> {
+        self.lost.subscribe()
+    }
+
     fn client(&self, at: &Address, login: &Login, protocol: ProtocolVersion) -> Result<Client> {
         let wrong = |error: redis::RedisError| connecting(&self.config.shown, &error).error;
         let db = if at.is_sentinel { 0 } else { self.config.db };
@@ -229,6 +240,7 @@ impl Link {
         let mut present = self.present.lock().await;
         if present.live.as_ref().is_some_and(|live| live.number == number) {
             present.live = None;
+            self.finder.lost.send_modify(|lost| *lost += 1);
         }
     }
 

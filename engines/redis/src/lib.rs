@@ -60,7 +60,7 @@ pub async fn connect(url: &str) -> Result<Engine> {
 }
 
 async fn open(config: Config) -> Result<Engine> {
-    let finder = Arc::new(Finder { config });
+    let finder = Arc::new(Finder::new(config));
     let link = Arc::new(Link::new(finder.clone()));
     let found = Found::ask(&link).await?;
     found.admit(&link)?;

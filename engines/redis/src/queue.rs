@@ -68,7 +68,11 @@ impl Inner {
     /// The TTL of a session that lives, which may have something in a queue from now on.
     pub fn session(&self, id: u64) -> Result<Option<Duration>> {
         let state = self.sessions.find(id)?;
-        self.used().insert(id);
+        let mut used = self.used();
+        if used.insert(id) && used.len().is_power_of_two() {
+            // Those that ended by themselves.
+            used.retain(|id| self.sessions.find(*id).is_ok());
+        }
         Ok(state.ttl)
     }
 

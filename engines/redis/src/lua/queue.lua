@@ -31,8 +31,8 @@ function Q.open(id)
     return opened[id]
   end
   local got = call('HMGET', P .. ':q:' .. id, 'name', 'messages_max', 'bytes_max', 'reject',
-    'ttl', 'lease', 'deliveries_max', 'dead_letter', 'priority_max', 'dedup', 'single', 'auto', 'paused',
-    'alone')
+    'ttl', 'lease', 'deliveries_max', 'dead_letter', 'priority_max', 'dedup', 'single', 'auto',
+    'paused', 'alone')
   if not got[1] then
     opened[id] = false
     return false
@@ -228,8 +228,8 @@ end
 
 function Q.moved(to, s, deaths)
   local x = to.ttl > 0 and now + to.ttl or nil
-  return { p = math.min(s.p, to.priority_max), w = s.w, a = 0, b = s.b, y = s.y, k = s.k, d = deaths,
-    x = x }
+  return { p = math.min(s.p, to.priority_max), w = s.w, a = 0, b = s.b, y = s.y, k = s.k,
+    d = deaths, x = x }
 end
 
 -- A consumer that has credit again, or was served, waits behind the others.
