@@ -3,6 +3,11 @@
 //! One connection per engine listens. Who waits hangs up a bell first and looks then, so a change
 //! after the look rings it. While nobody listens, because the connection broke, changes go by; so
 //! all bells ring when it is lost and again when it is back, and everybody looks.
+//!
+//! PostgreSQL lets transactions that notify commit one after the other, each with its wait for the
+//! disk (`PreCommit_Notify` in its async.c). So the frequent ones do not notify: the notification
+//! is a statement of its own that is sent together with them and runs right behind them on the same
+//! connection, and does not wait for the disk.
 
 use std::collections::HashMap;
 use std::future::poll_fn;
@@ -34,6 +39,8 @@ pub(crate) enum Bell {
     Entry(u64),
     /// A change of a queue, by its number.
     Queue(i64),
+    /// A message for a queue, by the hash of its name.
+    Name(u64),
     /// Room of a consumer, by its handle: a delivery of it was settled elsewhere.
     Consumer(i64),
     /// A sign that listening works.
@@ -50,11 +57,17 @@ impl Bell {
         Self::Entry(fnv(&[&[space], &key.name[..]].concat()))
     }
 
+    /// The bell of a queue that is published to by name.
+    pub fn named(queue: &str) -> Self {
+        Self::Name(fnv(queue.as_bytes()))
+    }
+
     /// What is notified.
     pub fn payload(self) -> String {
         match self {
             Self::Entry(hash) => format!("e{hash}"),
             Self::Queue(queue) => format!("q{queue}"),
+            Self::Name(hash) => format!("n{hash}"),
             Self::Consumer(handle) => format!("c{handle}"),
             Self::Hello(number) => format!("h{number}"),
         }
@@ -73,6 +86,7 @@ fn news(payload: &str) -> Option<News> {
     Some(match kind {
         "e" => News::Ring(Bell::Entry(rest.parse().ok()?)),
         "q" => News::Ring(Bell::Queue(rest.parse().ok()?)),
+        "n" => News::Ring(Bell::Name(rest.parse().ok()?)),
         "c" => News::Ring(Bell::Consumer(rest.parse().ok()?)),
         "h" => News::Ring(Bell::Hello(rest.parse().ok()?)),
         "t" => News::Due(Duration::from_micros(rest.parse().ok()?)),
@@ -279,7 +293,7 @@ mod tests {
 
     #[test]
     fn what_is_notified_is_understood() {
-        for bell in [Bell::Queue(7), Bell::Entry(u64::MAX), Bell::Consumer(2), Bell::Hello(1)] {
+        for bell in [Bell::Queue(7), Bell::Entry(u64::MAX), Bell::Name(3), Bell::Hello(1)] {
             assert_eq!(news(&bell.payload()), Some(News::Ring(bell)));
         }
         assert_eq!(news("t20000"), Some(News::Due(Duration::from_millis(20))));

@@ -12,7 +12,7 @@ use tokio_postgres::types::ToSql;
 
 use crate::bells::{Bell, Bells};
 use crate::error::odd;
-use crate::server::Server;
+use crate::server::{Server, TRIES};
 
 /// Entries in PostgreSQL.
 #[derive(Debug, Clone)]
@@ -37,7 +37,7 @@ pub(crate) struct Changes {
     pub acts: Vec<i16>,
     pub values: Vec<Option<Vec<u8>>>,
     pub lasts: Vec<Option<i64>>,
-    pub bells: Vec<Option<String>>,
+    pub bells: Vec<String>,
 }
 
 fn number(space: Space) -> i16 {
@@ -78,15 +78,15 @@ impl Changes {
             all.acts.push(act);
             all.values.push(value);
             all.lasts.push(lasts);
-            all.bells.push(change.ring.then(|| Bell::of(&change.key).payload()));
+            all.bells.extend(change.ring.then(|| Bell::of(&change.key).payload()));
         }
         all
     }
 
     /// The columns.
-    pub fn arguments(&self) -> [&(dyn ToSql + Sync); 7] {
-        let Self { keys: Keys { spaces, names }, expects, acts, values, lasts, bells } = self;
-        [spaces, names, expects, acts, values, lasts, bells]
+    pub fn arguments(&self) -> [&(dyn ToSql + Sync); 6] {
+        let Self { keys: Keys { spaces, names }, expects, acts, values, lasts, .. } = self;
+        [spaces, names, expects, acts, values, lasts]
     }
 }
 
@@ -139,13 +139,16 @@ impl Book for Pages {
 
     async fn swap(&self, changes: &[Change]) -> Result<Swapped> {
         let all = Changes::of(changes);
-        let sql = self.server.call("swap", 7);
+        let sql = self.server.call("swap", 6);
         let arguments = all.arguments();
+        let mut tries = 0;
         loop {
-            match self.server.once(&sql, &arguments, self.server.config.answer).await {
+            tries += 1;
+            let within = self.server.config.answer;
+            match self.server.once_and_ring(&sql, &arguments, &all.bells, within).await {
                 Ok(rows) => return swapped(&rows),
                 // It was rolled back by the server.
-                Err(failed) if failed.again && !failed.is_lost => {}
+                Err(failed) if failed.again && !failed.is_lost && tries < TRIES => {}
                 Err(failed) => return Err(failed.error),
             }
         }

@@ -151,7 +151,9 @@ impl Inner {
         arguments.extend(settlements.arguments());
         arguments.push(&self.home);
         arguments.extend(columns.arguments());
-        let rows = self.server.rows(&self.server.call("commit", 28), &arguments).await?;
+        let sql = self.server.call("commit", 27);
+        let bells: Vec<String> = all.bells.iter().cloned().chain(columns.bells()).collect();
+        let rows = self.server.rows_and_ring(&sql, &arguments, &bells).await?;
         crate::book::swapped(&rows)
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use leasehold_api::{Error, Result};
 use percent_encoding::percent_decode_str;
-use tokio_postgres::config::SslMode;
+use tokio_postgres::config::{SslMode, TargetSessionAttrs};
 
 use crate::error::invalid;
 
@@ -192,6 +192,9 @@ impl Config {
         // As libpq does: who gives certificates to trust wants them looked at.
         if self.root.is_some() && self.trust == Trust::Anybody {
             self.trust = Trust::Signed;
+        }
+        if self.driver.get_hosts().len() > 1 {
+            self.driver.target_session_attrs(TargetSessionAttrs::ReadWrite);
         }
         self.shown = self.show();
         Ok(self)

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
+use deadpool_postgres::{
+    Hook, HookError, Manager, ManagerConfig, Pool, QueueMode, RecyclingMethod, Runtime,
+};
 use leasehold_api::{Error, ErrorKind, Fencing, Guarantees, Result, Survives};
 use tokio::time::timeout;
 use tokio_postgres::Row;
@@ -96,17 +98,15 @@ pub(crate) struct Connected {
 }
 
 fn pool_of(config: &Config, tls: MakeRustlsConnect) -> Result<Pool> {
-    let mut target = config.driver.clone();
-    if target.get_hosts().len() > 1 {
-        target.target_session_attrs(tokio_postgres::config::TargetSessionAttrs::ReadWrite);
-    }
     let recycling_method = RecyclingMethod::Fast;
-    let manager = Manager::from_config(target, tls, ManagerConfig { recycling_method });
+    let manager =
+        Manager::from_config(config.driver.clone(), tls, ManagerConfig { recycling_method });
     let begin = Hook::async_fn(|client: &mut deadpool_postgres::ClientWrapper, _| {
         Box::pin(async move { client.batch_execute(BEGIN).await.map_err(HookError::Backend) })
     });
     let built = Pool::builder(manager).max_size(config.pool).runtime(Runtime::Tokio1);
-    let built = built.post_create(begin).build();
+    // The connection that was used last knows the statements, and its process is warm.
+    let built = built.queue_mode(QueueMode::Lifo).post_create(begin).build();
     built.map_err(|error| Error::new(ErrorKind::Broken, format!("the pool: {error}")))
 }
 

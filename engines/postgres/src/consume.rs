@@ -219,7 +219,7 @@ impl Inner {
         let queue = rows.first().map_or(0, |row| row.get::<_, i64>(0));
         let between = Arc::new(Between::default());
         let low = ask.prefetch as usize / 2;
-        let hearing = self.bells.hear(vec![Bell::Queue(queue)]);
+        let hearing = self.bells.hear(vec![Bell::Queue(queue), Bell::named(&ask.queue)]);
         let self_hearing = self.bells.hear(vec![Bell::Consumer(handle)]);
         let taking = Taking {
             queue: ask.queue.clone(),

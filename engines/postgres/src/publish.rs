@@ -8,6 +8,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
 use crate::Inner;
+use crate::bells::Bell;
 use crate::content::{check, headers, text, time, tokens};
 use crate::error::odd;
 
@@ -116,6 +117,15 @@ impl Columns {
         Ok(())
     }
 
+    /// What wakes who waits for these: the bells of the queues that are named.
+    pub fn bells(&self) -> Vec<String> {
+        let named = self.keys.iter().zip(&self.through).filter(|(_, through)| through.is_none());
+        let mut names: Vec<&str> = named.map(|(queue, _)| queue.as_str()).collect();
+        names.sort_unstable();
+        names.dedup();
+        names.into_iter().map(|queue| Bell::named(queue).payload()).collect()
+    }
+
     /// The columns after the requests.
     pub fn arguments(&self) -> [&(dyn ToSql + Sync); 13] {
         [
@@ -192,7 +202,8 @@ impl Inner {
         let mut arguments: Vec<&(dyn ToSql + Sync)> = vec![&columns.requests];
         arguments.extend(columns.arguments());
         arguments.push(&columns.all_transient);
-        let rows = self.server.rows(&self.server.call("publish", 15), &arguments).await;
+        let sql = self.server.call("publish", 15);
+        let rows = self.server.rows_and_ring(&sql, &arguments, &columns.bells()).await;
         let rows = rows.map_err(|error| error.asking("publish"))?;
         let open = answers.iter_mut().filter(|answer| answer.is_none());
         open.zip(&rows).for_each(|(open, row)| *open = Some(answer(row)));

@@ -76,7 +76,8 @@ pub(crate) async fn migrate(client: &Client, config: &Config) -> Result<()> {
     };
     run(&begin).await?;
     let migrated = async {
-        for number in version(client, config).await?..known {
+        let there = version(client, config).await?;
+        for (number, migration) in MIGRATIONS.iter().enumerate().skip(there) {
             if number == 0 {
                 let schema = config.quoted();
                 run(&format!(
@@ -85,7 +86,7 @@ pub(crate) async fn migrate(client: &Client, config: &Config) -> Result<()> {
                 ))
                 .await?;
             }
-            run(&made_for(MIGRATIONS[number], config)).await?;
+            run(&made_for(migration, config)).await?;
             let schema = config.quoted();
             let note = number + 1;
             run(&format!("insert into {schema}.migrations (version) values ({note})")).await?;

@@ -19,6 +19,8 @@ use crate::error::{Failed, driver, pool};
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 /// The first pause before asking again, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
+/// How often a transaction that the server rolled back is begun again at once.
+pub(crate) const TRIES: u32 = 10;
 /// How much longer something may take that goes through a whole queue.
 const WHOLE: u32 = 12;
 
@@ -46,6 +48,17 @@ impl Server {
         arguments: &Arguments<'_>,
         within: Duration,
     ) -> std::result::Result<Vec<Row>, Failed> {
+        self.once_and_ring(sql, arguments, &[], within).await
+    }
+
+    /// Asks once, and rings bells right after what was asked is done.
+    pub async fn once_and_ring(
+        &self,
+        sql: &str,
+        arguments: &Arguments<'_>,
+        bells: &[String],
+        within: Duration,
+    ) -> std::result::Result<Vec<Row>, Failed> {
         let until = Instant::now() + within;
         let client = match timeout(within, self.pool.get()).await {
             Ok(client) => client.map_err(|error| pool(&error))?,
@@ -58,7 +71,18 @@ impl Server {
         let left = until.saturating_duration_since(Instant::now()).max(within / 2);
         let asked = async {
             let statement = client.prepare_cached(sql).await.map_err(|error| (error, false))?;
-            client.query(&statement, arguments).await.map_err(|error| (error, true))
+            let asked = client.query(&statement, arguments);
+            if bells.is_empty() {
+                return asked.await.map_err(|error| (error, true));
+            }
+            let ring = self.call("ring_all", 1);
+            let ring = client.prepare_cached(&ring).await.map_err(|error| (error, false))?;
+            let bells: [&(dyn ToSql + Sync); 1] = [&bells];
+            // Both are sent before an answer comes, in this order.
+            let (rows, rung) = tokio::join!(biased; asked, client.query(&ring, &bells));
+            let rows = rows.map_err(|error| (error, true))?;
+            rung.map_err(|error| (error, true))?;
+            Ok(rows)
         };
         let failed = match timeout(left, asked).await {
             Ok(Ok(rows)) => return Ok(rows),
@@ -72,11 +96,22 @@ impl Server {
         Err(failed)
     }
 
-    /// Asks until there is an answer, at most for so long.
-    pub async fn asked(
+    /// Asks with the usual patience, and rings bells right after it is done.
+    pub async fn rows_and_ring(
         &self,
         sql: &str,
         arguments: &Arguments<'_>,
+        bells: &[String],
+    ) -> Result<Vec<Row>> {
+        self.asked(sql, arguments, bells, self.config.answer, PATIENCE).await
+    }
+
+    /// Asks until there is an answer, at most for so long.
+    async fn asked(
+        &self,
+        sql: &str,
+        arguments: &Arguments<'_>,
+        bells: &[String],
         answer: Duration,
         patience: Duration,
     ) -> Result<Vec<Row>> {
@@ -84,7 +119,7 @@ impl Server {
         let mut pause = PAUSES.0;
         let mut maybe_done = false;
         loop {
-            let mut failed = match self.once(sql, arguments, answer).await {
+            let mut failed = match self.once_and_ring(sql, arguments, bells, answer).await {
                 Ok(rows) => return Ok(rows),
                 Err(failed) => failed,
             };
@@ -104,12 +139,12 @@ impl Server {
 
     /// Asks with the usual patience what may be asked again.
     pub async fn rows(&self, sql: &str, arguments: &Arguments<'_>) -> Result<Vec<Row>> {
-        self.asked(sql, arguments, self.config.answer, PATIENCE).await
+        self.rows_and_ring(sql, arguments, &[]).await
     }
 
     /// The same for what goes through a whole queue.
     pub async fn whole(&self, sql: &str, arguments: &Arguments<'_>) -> Result<Vec<Row>> {
         let answer = self.config.answer * WHOLE;
-        self.asked(sql, arguments, answer, answer).await
+        self.asked(sql, arguments, &[], answer, answer).await
     }
 }

@@ -17,6 +17,7 @@ use crate::bells::Bell;
 use crate::book::us;
 use crate::content::{delivered, time};
 use crate::error::{ending, invalid, odd};
+use crate::server::TRIES;
 
 /// Messages of one receive, and the prefetch of one consumer.
 pub(crate) const CREDIT_MAX: u32 = 65_535;
@@ -77,7 +78,9 @@ impl Inner {
         let (session, max) = (taking.session.id.cast_signed(), taking.max.cast_signed());
         let sql = self.server.call("take", 10);
         let mut again = again;
+        let mut tries = 0;
         let failed = loop {
+            tries += 1;
             let rows = self
                 .server
                 .once(
@@ -99,7 +102,7 @@ impl Inner {
                 .await;
             match rows {
                 Ok(rows) => return self.taken(&rows, taking),
-                Err(failed) if failed.again && !failed.is_lost => again = true,
+                Err(failed) if failed.again && !failed.is_lost && tries < TRIES => again = true,
                 Err(failed) => break failed,
             }
         };
@@ -251,7 +254,10 @@ impl Receiving {
             }
             match &hearing {
                 // Looked before the bell hung: look once more.
-                None => hearing = Some(self.inner.bells.hear(vec![Bell::Queue(taken.queue)])),
+                None => {
+                    let bells = vec![Bell::Queue(taken.queue), Bell::named(&self.taking.queue)];
+                    hearing = Some(self.inner.bells.hear(bells));
+                }
                 Some(bell) => {
                     let ring = bell.rung();
                     tokio::select! {

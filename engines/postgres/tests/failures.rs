@@ -254,6 +254,7 @@ async fn a_receive_that_lost_its_answer_gets_its_message() {
     let (_cluster, proxy, far, near) = apart().await;
     let (queue, beside) = (far.queue("q"), near.queue("q"));
     queue.declare(&QueueConfig::default()).await.expect("it is new");
+    // The connection that was used last is used first, and knows the statement.
     assert!(queue.receive(Duration::ZERO).await.expect("it answers").is_none());
     beside.publish("x").await.expect("it is there");
     proxy.lose_answers();
@@ -347,11 +348,13 @@ async fn the_servers_clock_decides() {
         }
     };
     soon("the end", gone).await;
-    let kind = |result: leasehold_api::Result<_>| result.map_err(|error| error.kind).err();
-    assert_eq!(kind(locks.renew(&hold, PATIENCE).await.map(drop)), Some(ErrorKind::Stale));
-    let commit = Commit { checks: vec![("l".into(), token)], ..Commit::default() };
     let queues = a.engine().queues.clone().expect("it has queues");
-    assert_eq!(kind(queues.commit(&commit).await.map(drop)), Some(ErrorKind::Stale));
+    let checks = Commit { checks: vec![("l".into(), token)], ..Commit::default() };
+    let releases = Commit { releases: vec![hold], ..Commit::default() };
+    for commit in [checks, releases] {
+        let late = queues.commit(&commit).await.map_err(|error| error.kind);
+        assert_eq!(late, Err(ErrorKind::Stale));
+    }
 }
 
 /// Nobody answers: the error says whether it may have happened.
@@ -365,6 +368,8 @@ async fn a_server_that_stays_away_is_told() {
     let receipt = receipt.into_receipt();
     let queues = far.engine().queues.clone().expect("it has queues");
     proxy.close();
+    // What was open is known to be lost; what is not sent has not happened.
+    sleep(UNDER_WAY).await;
     let error = queue.publish("y").await.expect_err("nobody is there");
     assert_eq!((error.kind, error.retry), (ErrorKind::Unavailable, Retry::Later), "{error}");
     proxy.heal();

@@ -14,12 +14,13 @@ async fn what_is_wrong_is_named() {
     let cluster = Cluster::start(&[]);
     let port = cluster.port();
     let client = cluster.client().await;
+    let latin = "create database latin encoding 'LATIN1' template template0";
+    client.batch_execute(latin).await.expect("we may do everything");
     client
         .batch_execute(
-            "create role poor login; create database \"latin\" encoding 'LATIN1' template \
-             template0; create schema newer; create table newer.migrations (version integer, \
-             applied timestamptz); insert into newer.migrations values (999, now()); \
-             grant all on schema newer to public; grant select on newer.migrations to public",
+            "create role poor login; create schema newer; \
+             create table newer.migrations (version integer, applied timestamptz); \
+             insert into newer.migrations values (999, now())",
         )
         .await
         .expect("we may do everything");
@@ -92,4 +93,35 @@ async fn settings_that_weaken_a_promise_are_told() {
     let checks = handle.checks.clone().expect("it can be looked at").checks().await;
     assert!(checks.iter().all(|check| check.verdict == CheckVerdict::Ok), "{checks:?}");
     assert_eq!(leasehold_postgres::GUARANTEES.survives, Survives::Power);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tls_is_as_strict_as_the_url_wants() {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("it is made");
+    let (certificate, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+    let files = [("server.crt", certificate.as_str()), ("server.key", key.as_str())];
+    let settings = ["ssl=on", "ssl_cert_file=../server.crt", "ssl_key_file=../server.key"];
+    let cluster = Cluster::start_with(&settings, &files);
+    let root = cluster.file("server.crt");
+    let url = |host: &str, query: &str| {
+        format!("postgres://leasehold@{host}:{}/postgres?{query}", cluster.port())
+    };
+    let trusting = format!("sslrootcert={}", root.display());
+    for (host, query) in [
+        ("127.0.0.1", "sslmode=require".to_owned()),
+        ("127.0.0.1", format!("sslmode=verify-ca&{trusting}")),
+        ("localhost", format!("sslmode=verify-full&{trusting}")),
+        ("127.0.0.1", "sslmode=disable".to_owned()),
+    ] {
+        leasehold_postgres::connect(&url(host, &query)).await.expect(&query);
+    }
+    for (host, query) in [
+        ("127.0.0.1", format!("sslmode=verify-full&{trusting}")),
+        ("localhost", "sslmode=verify-full".to_owned()),
+        ("localhost", "sslmode=verify-ca".to_owned()),
+    ] {
+        let error = refused(&url(host, &query)).await;
+        assert_eq!(error.kind, ErrorKind::Unavailable, "{query}: {error}");
+        assert!(error.to_string().contains("certificate"), "{query}: {error}");
+    }
 }

@@ -5,6 +5,7 @@ create type {schema}.published as (queues integer, duplicates integer, refusal t
 create function {schema}.refused(refusal text, wrong text) returns {schema}.published
 language sql immutable as $$ select 0, 0, refusal, wrong $$;
 
+-- A queue that is named is rung for by the caller, after the transaction.
 create function {schema}.publish_one(
     through text, with_key text, mandatory boolean, body bytea, level smallint, okey bytea,
     mid bytea, ttl bigint, delay bigint, due bigint, headers bytea, tokens bytea[]
@@ -83,10 +84,10 @@ begin
             coalesce(due_at, now_at) + lives, level, now_at, coalesce(through, ''), with_key, mid,
             headers, body);
         perform {schema}.tally(q.id, 1, length(body), published_by => 1);
-        if due_at is null then
-            perform {schema}.ring(q.id);
-        else
+        if due_at is not null then
             perform {schema}.tell_time(due_at - now_at);
+        elsif through is not null then
+            perform {schema}.ring(q.id);
         end if;
         if lives is not null then
             perform {schema}.tell_time(coalesce(due_at, now_at) + lives - now_at);

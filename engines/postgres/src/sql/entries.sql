@@ -73,7 +73,7 @@ $$;
 -- Writes entries that were locked and compared. Acts: 0 stays, 1 is written, 2 goes.
 create function {schema}.write_entries(
     spaces smallint[], names bytea[], acts smallint[], vals bytea[], lasts bigint[],
-    bells text[], fresh bigint, moment bigint
+    fresh bigint, moment bigint
 ) returns void language plpgsql as $$
 begin
     for i in 1 .. coalesce(array_length(names, 1), 0) loop
@@ -85,17 +85,22 @@ begin
         elsif acts[i] = 2 then
             delete from {schema}.entries e where e.space = spaces[i] and e.name = names[i];
         end if;
-        if bells[i] is not null then
-            perform pg_notify('{channel}', bells[i]);
-        end if;
     end loop;
+end $$;
+
+-- Wakes who waits, right after the transaction that they wait for. Those who notify commit one after
+-- the other, so this one must not wait for the disk: what it tells is there already.
+create function {schema}.ring_all(bells text[]) returns void language plpgsql as $$
+begin
+    perform set_config('synchronous_commit', 'off', true);
+    perform pg_notify('{channel}', x.bell) from unnest(bells) x(bell);
 end $$;
 
 -- Compares and swaps entries, all or none. Gives one row with `done` and the new version, or how
 -- all of them are.
 create function {schema}.swap(
     spaces smallint[], names bytea[], expects bigint[], acts smallint[], vals bytea[],
-    lasts bigint[], bells text[]
+    lasts bigint[]
 ) returns table (version bigint, written bigint, value bytea, moment bigint, done boolean)
 language plpgsql as $$
 declare
@@ -110,7 +115,7 @@ begin
     end if;
     fresh := nextval('{schema}.versions');
     at_us := {schema}.now_us();
-    perform {schema}.write_entries(spaces, names, acts, vals, lasts, bells, fresh, at_us);
+    perform {schema}.write_entries(spaces, names, acts, vals, lasts, fresh, at_us);
     if random() < 0.02 then
         delete from {schema}.entries e where (e.space, e.name) in (
             select x.space, x.name from {schema}.entries x

@@ -63,7 +63,8 @@ begin
         perform {schema}.refuse('stale', 'delivery ' || of_token
             || ' is not open: it was settled, or its lease or its session ended');
     elsif m.session <> of_session then
-        perform {schema}.refuse('foreign', 'delivery ' || of_token || ' belongs to another session');
+        perform {schema}.refuse('foreign',
+            'delivery ' || of_token || ' belongs to another session');
     end if;
     update {schema}.messages x set at = t + lease where x.id = of_id;
 end $$;
@@ -166,8 +167,9 @@ $$;
 create function {schema}.commit(
     request bytea,
     spaces smallint[], names bytea[], expects bigint[], acts smallint[], vals bytea[],
-    lasts bigint[], bells text[], in_time bigint,
-    ids bigint[], id_tokens bigint[], sessions bigint[], verdicts smallint[], settle_delays bigint[],
+    lasts bigint[], in_time bigint,
+    ids bigint[], id_tokens bigint[], sessions bigint[], verdicts smallint[],
+    settle_delays bigint[],
     from_home bigint,
     through text[], keys text[], mandatory boolean[], bodies bytea[], levels smallint[],
     okeys bytea[], mids bytea[], ttls bigint[], delays bigint[], dues bigint[], headers bytea[],
@@ -214,7 +216,7 @@ begin
     end loop;
     fresh := nextval('{schema}.versions');
     at_us := {schema}.now_us();
-    perform {schema}.write_entries(spaces, names, acts, vals, lasts, bells, fresh, at_us);
+    perform {schema}.write_entries(spaces, names, acts, vals, lasts, fresh, at_us);
     perform {schema}.end_request(request, 'commit ' || fresh || ' ' || at_us);
     return query select fresh, at_us, null::bytea, at_us, true;
 end $$;

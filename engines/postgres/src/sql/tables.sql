@@ -64,7 +64,8 @@ create table {schema}.messages (
 );
 create index messages_ready on {schema}.messages (queue, priority desc, place) where state = 0;
 create index messages_other on {schema}.messages (queue, state) where state <> 0;
-create index messages_timed on {schema}.messages (state, at) where state in (1, 2) and at is not null;
+create index messages_timed on {schema}.messages (state, at)
+    where state in (1, 2) and at is not null;
 create index messages_expiring on {schema}.messages (expires)
     where expires is not null and state <> 2;
 create index messages_session on {schema}.messages (session) where state = 2;

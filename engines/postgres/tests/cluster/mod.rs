@@ -42,7 +42,18 @@ pub struct Cluster {
 impl Cluster {
     /// Starts one with more settings, `name=value`.
     pub fn start(settings: &[&str]) -> Self {
+        Self::start_with(settings, &[])
+    }
+
+    /// Starts one with files beside its data, which only it may read.
+    pub fn start_with(settings: &[&str], files: &[(&str, &str)]) -> Self {
         let directory = Server::directory();
+        for (name, text) in files {
+            let path = directory.path().join(name);
+            std::fs::write(&path, text).expect("the directory is ours");
+            let own = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+            std::fs::set_permissions(&path, own).expect("it is ours");
+        }
         let data = directory.path().join("data");
         std::fs::create_dir(&data).expect("the directory is ours");
         let mut init = as_user("postgres", &tool("initdb"), directory.path());
@@ -84,6 +95,11 @@ impl Cluster {
     /// Its port on 127.0.0.1.
     pub fn port(&self) -> u16 {
         self.server.port
+    }
+
+    /// One of its files.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.server.directory.path().join(name)
     }
 
     /// The URL of an engine behind a port, with more in its query.
