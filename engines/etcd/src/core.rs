@@ -33,7 +33,7 @@ pub(crate) struct Seen {
 /// The wall clock, microseconds: only ever shown.
 pub(crate) fn wall() -> u64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    since.map_or(0, |since| us(since))
+    since.map_or(0, us)
 }
 
 /// A time in microseconds.

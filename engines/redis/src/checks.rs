@@ -63,7 +63,8 @@ impl Found {
     }
 
     /// What a confirmed change survives. With `everysec` and `no` it is written, not synced, before
-    /// the answer leaves; see the section on persistence in Redis' manual and `flushAppendOnlyFile`.
+    /// the answer leaves; see the section on persistence in Redis' manual, and in its source
+    /// `flushAppendOnlyFile`.
     fn survives(&self) -> Survives {
         match (self.is("aof_enabled", "1"), self.fsync.as_deref()) {
             (true, Some("always")) => Survives::Power,
