@@ -20,7 +20,7 @@ const MIGRATIONS: [&str; 1] = [concat!(
     include_str!("sql/managing.sql"),
 )];
 
-/// FNV-1a (http://www.isthe.com/chongo/tech/comp/fnv): a number for a name, the same everywhere.
+/// FNV-1a (<http://www.isthe.com/chongo/tech/comp/fnv>): a number for a name, the same everywhere.
 pub(crate) fn fnv(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
