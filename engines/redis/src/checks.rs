@@ -215,7 +215,7 @@ async fn setting(link: &Link, name: &str) -> Result<Option<String>> {
 
 /// What one server promises whose log is synced with every write (`appendonly yes`,
 /// `appendfsync always`). A connection promises what its server's settings allow: see
-/// [`connect`](crate::connect).
+/// [`connect`](fn@crate::connect).
 pub const GUARANTEES: Guarantees = Guarantees {
     agreement: Agreement::One,
     deadlocks: Deadlocks::Unseen,
