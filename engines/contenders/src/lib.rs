@@ -1,7 +1,7 @@
 //! Locks as lines of contenders.
 //!
 //! A lock is a line: everybody who wants it, in the order in which they came. Who holds it follows
-//! from the line and from nothing else (see [`line`]), so there is no step in which a lock is
+//! from the line and from nothing else (see [`mod@line`]), so there is no step in which a lock is
 //! handed over, and none that can tear: a release takes its contender out of the line, and
 //! whoever is first now holds. The fencing token is the place in the line, a number that rises
 //! with every change of the store, so tokens rise from holder to holder by construction.
