@@ -83,6 +83,7 @@ pub(crate) async fn acquire(core: &Arc<Core>, ask: &Acquire) -> Result<Grant> {
         waiting: None,
         entered: false,
         doubt: false,
+        sure: None,
     };
     let (tell, told) = oneshot::channel();
     // Who does not listen any more drops the handover, which gives the grant back.
@@ -115,6 +116,8 @@ struct Acquiring {
     entered: bool,
     /// An attempt was given up that may still be carried out.
     doubt: bool,
+    /// For how long the session surely lasts that the hold ends with.
+    sure: Option<Duration>,
 }
 
 /// A hold, and how often it is entered.
@@ -156,7 +159,9 @@ impl Acquiring {
         spare.into_iter().flatten().for_each(|lease| self.core.leases.end(lease.id));
         let (token, name) = (held.token, self.names[0].clone());
         let hold = HoldRef { name, token, hold: held.hold, session: self.ask.session.clone() };
-        let grant = Grant { token, left: self.ask.ttl, entries, ended: None };
+        // It may end with its session sooner than by itself, and whoever has it must know before.
+        let left = self.ask.ttl.map(|ttl| self.sure.map_or(ttl, |sure| sure.min(ttl)));
+        let grant = Grant { token, left, entries, ended: None };
         Handover { granted: Some((grant, hold)), core: self.core }
     }
 
@@ -336,6 +341,26 @@ impl Acquiring {
         Ok(())
     }
 
+    /// Whether the lease for the hold is there for as long as it was asked for.
+    async fn shown(&self) -> Result<bool> {
+        match self.lease.filter(|lease| !lease.is_new) {
+            Some(lease) => {
+                let shown = self.core.leases.show(lease.id, &mut self.patience()).await?;
+                Ok(shown.is_some())
+            }
+            None => Ok(true),
+        }
+    }
+
+    /// For how long the session surely lasts that the hold ends with. If it is not there, the
+    /// transaction finds the same.
+    async fn session_lasts(&self) -> Result<Option<Duration>> {
+        match self.session.filter(|_| self.ask.bound) {
+            Some(id) => self.core.leases.show(id.cast_signed(), &mut self.patience()).await,
+            None => Ok(None),
+        }
+    }
+
     /// Carries a transaction out that grants the locks if it succeeds; gives `None` when the lease
     /// turned out to be gone, so that it must be tried again with another.
     async fn grant(
@@ -350,15 +375,10 @@ impl Acquiring {
         then.extend(self.puts(&places));
         let txn = Txn::when(compares, then, others);
         self.entered = true;
-        let (mut patience, mut other) = (self.patience(), self.patience());
-        let shown = async {
-            match self.lease.filter(|lease| !lease.is_new) {
-                Some(lease) => self.core.leases.show(lease.id, &mut other).await,
-                None => Ok(true),
-            }
-        };
+        let mut patience = self.patience();
         let began = Instant::now();
-        let (said, shown) = tokio::join!(self.core.server.txn(&mut patience, txn), shown);
+        let carried_out = self.core.server.txn(&mut patience, txn);
+        let (said, shown, lasts) = tokio::join!(carried_out, self.shown(), self.session_lasts());
         let said = match said {
             Ok(said) => said,
             Err(Fault::NoLease) if self.lease.is_some_and(|lease| !lease.is_new) => {
@@ -380,6 +400,7 @@ impl Acquiring {
             self.lease = None;
             return Ok(None);
         }
+        let lasts = lasts?;
         if !said.answer.succeeded {
             return Ok(Some(Entered::Seen(self.core.seen(&self.names, said.answer)?)));
         }
@@ -405,6 +426,7 @@ impl Acquiring {
         if self.doubt {
             self.sweep(Some(token));
         }
+        self.sure = lasts;
         Ok(Some(Entered::Holds((held, 1))))
     }
 
@@ -435,9 +457,9 @@ impl Acquiring {
     async fn have_waiting(&mut self) -> Result<i64> {
         let alive = match self.waiting {
             Some(lease) => self.core.leases.show(lease.id, &mut self.patience()).await?,
-            None => false,
+            None => None,
         };
-        match self.waiting.filter(|_| alive) {
+        match self.waiting.filter(|_| alive.is_some()) {
             Some(lease) => Ok(lease.id),
             None => {
                 let lease = self.core.leases.grant(WAITING, &mut self.patience()).await?;
@@ -473,6 +495,7 @@ impl Acquiring {
             let entries = first.map_or(1, |stand| stand.place.who.entries);
             self.core.holds.insert(held.clone());
             self.core.holds.ends(token, until);
+            self.sure = self.session_lasts().await?;
             self.forget_own_lease(first.map_or(0, |stand| stand.lease));
             return Ok(Entered::Holds((held, entries)));
         }
@@ -523,9 +546,12 @@ impl Acquiring {
         if let Some(ttl) = self.ask.ttl {
             let (name, session) = (self.names[0].clone(), self.ask.session.clone());
             let hold = HoldRef { name, token: held.token, hold: held.hold, session };
-            if let Err(error) = self.core.renew(&hold, ttl).await {
-                self.core.give_back(&hold).await;
-                return Err(error);
+            match self.core.renew(&hold, ttl).await {
+                Ok(left) => self.sure = Some(left),
+                Err(error) => {
+                    self.core.give_back(&hold).await;
+                    return Err(error);
+                }
             }
         }
         Ok(Some((held, entries)))
@@ -584,7 +610,7 @@ impl Acquiring {
         };
         loop {
             tokio::time::sleep(SIGN).await;
-            if !self.core.leases.show(lease.id, &mut self.patience()).await? {
+            if self.core.leases.show(lease.id, &mut self.patience()).await?.is_none() {
                 return Ok(());
             }
         }

@@ -134,8 +134,7 @@ impl Client {
             Ok::<A, Status>(said.into_inner())
         };
         match call(token).await {
-            // It ran out, or the member that gave it was restarted.
-            Err(status) if status.code() == Code::Unauthenticated && self.user.is_some() => {
+            Err(status) if self.user.is_some() && is_old(&status) => {
                 self.sign_in().await?;
                 call(self.token()).await
             }
@@ -157,7 +156,7 @@ impl Client {
         let path = PathAndQuery::from_static(path);
         let said = self.ready().await?.streaming(request, path, ProstCodec::default()).await;
         said.map(tonic::Response::into_inner).inspect_err(|status| {
-            if status.code() == Code::Unauthenticated {
+            if is_old(status) {
                 *self.token.lock().unwrap_or_else(PoisonError::into_inner) = None;
             }
         })
@@ -221,6 +220,13 @@ impl Client {
     pub async fn members(&self) -> Called<rpc::Members> {
         self.unary("/etcdserverpb.Cluster/MemberList", rpc::Done {}).await
     }
+}
+
+/// Whether a token ran out, was forgotten with the restart of a member, or is older than a change
+/// of users or roles.
+fn is_old(status: &Status) -> bool {
+    let said = status.message();
+    status.code() == Code::Unauthenticated || said.contains("revision of auth store is old")
 }
 
 fn tls(files: &Files) -> Result<ClientTlsConfig> {

@@ -309,8 +309,9 @@ impl Core {
         self.end(held).await;
     }
 
-    /// Sets a hold's deadline to now plus `ttl`.
-    pub async fn renew(&self, hold: &HoldRef, ttl: Duration) -> Result<()> {
+    /// Sets a hold's deadline to now plus `ttl`; gives for how long it surely lasts, which is less
+    /// when its session does.
+    pub async fn renew(&self, hold: &HoldRef, ttl: Duration) -> Result<Duration> {
         limits::ttl(ttl)?;
         let mut patience = Patience::usual();
         let held = self.find(hold, &mut patience).await?;
@@ -334,7 +335,16 @@ impl Core {
         state.until = Some(Instant::now() + ttl);
         self.holds.insert(held.clone());
         self.holds.ends(held.token, state.until);
-        Ok(())
+        if !held.bound {
+            return Ok(ttl);
+        }
+        match self.leases.show(held.session.cast_signed(), &mut patience).await? {
+            Some(lasts) => Ok(ttl.min(lasts)),
+            None => {
+                self.bury(&held, &mut state);
+                Err(stale(hold))
+            }
+        }
     }
 
     /// Shows that a hold is needed still, and looks whether it is there.
@@ -343,7 +353,7 @@ impl Core {
         let look = Txn::when(self.is_there(held), Vec::new(), Vec::new());
         let (shown, there) =
             tokio::join!(self.leases.show(lease.id, patience), self.server.txn(&mut other, look));
-        Ok(shown? && there?.answer.succeeded)
+        Ok(shown?.is_some() && there?.answer.succeeded)
     }
 
     /// Hangs a hold on a lease of another length. Its place and its token stay.

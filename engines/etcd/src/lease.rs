@@ -84,12 +84,16 @@ impl Leases {
         }
     }
 
-    /// Says that a lease is needed still: its time counts anew. False: it is not there any more.
-    pub async fn show(&self, id: i64, patience: &mut Patience) -> Result<bool> {
+    /// Says that a lease is needed still: its time counts anew, and is given. `None`: it is not
+    /// there any more.
+    pub async fn show(&self, id: i64, patience: &mut Patience) -> Result<Option<Duration>> {
         let call = |client: Client| async move { client.keep_alive(id).await };
         match self.server.ask(patience, call).await {
-            Ok(heard) => Ok(heard.answer.ttl > 0),
-            Err(Fault::NoLease) => Ok(false),
+            Ok(heard) => {
+                let lasts = heard.answer.ttl.max(0).unsigned_abs();
+                Ok((lasts > 0).then(|| Duration::from_secs(lasts)))
+            }
+            Err(Fault::NoLease) => Ok(None),
             Err(fault) => Err(fault.into()),
         }
     }

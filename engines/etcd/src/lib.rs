@@ -37,7 +37,7 @@ use leasehold_api::{
 };
 
 use crate::config::Config;
-use crate::connect::Server;
+use crate::connect::{Patience, Server};
 use crate::core::Core;
 use crate::holds::Holds;
 use crate::lease::Leases;
@@ -87,7 +87,11 @@ pub async fn connect(url: &str) -> Result<Engine> {
     let shown = config.shown.clone();
     let asked = |error: Error| error.asking(format!("connect to {shown}"));
     let keys = Keys::new(&config.prefix);
-    let server = Arc::new(Server::connect(config).await.map_err(asked)?);
+    let server = Server::connect(config).await.map_err(asked)?;
+    // Who may not read is told so now, and who the user is.
+    let range = rpc::Range { keys_only: true, limit: 1, ..part::all(keys.locks("")) };
+    server.range(&mut Patience::usual(), range).await.map_err(asked)?;
+    let server = Arc::new(server);
     let leases = Arc::new(Leases::new(server.clone()));
     let core = Arc::new(Core { server, keys, leases, holds: Holds::default() });
     tokio::spawn(holds::end_in_time(Arc::downgrade(&core)));

@@ -226,8 +226,7 @@ impl LockEngine for EtcdEngine {
     }
 
     async fn renew(&self, hold: &HoldRef, ttl: Duration) -> Result<Option<Duration>> {
-        self.core.renew(hold, ttl).await.map_err(about("renew", &hold.name))?;
-        Ok(Some(ttl))
+        self.core.renew(hold, ttl).await.map(Some).map_err(about("renew", &hold.name))
     }
 
     async fn release(&self, hold: &HoldRef) -> Result<u32> {

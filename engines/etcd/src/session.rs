@@ -42,7 +42,7 @@ impl Core {
     /// Says that a session lives.
     pub async fn keep(&self, session: &SessionRef) -> Result<()> {
         let shown = self.leases.show(session.id.cast_signed(), &mut Patience::usual()).await?;
-        if shown { Ok(()) } else { Err(no_session()) }
+        if shown.is_some() { Ok(()) } else { Err(no_session()) }
     }
 
     /// Ends a session: who waits in it, and what ends with it.

@@ -116,6 +116,23 @@ async fn a_holder_that_is_cut_off_knows_first() {
     assert_eq!(value, b"theirs");
 }
 
+/// A hold that ends with its session is lost when that is, long before its own time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bound_holder_that_is_cut_off_knows_first() {
+    let server = etcd();
+    let proxy = Proxy::to(server.port).await;
+    let a = open(proxy.port()).await.with_session_ttl(Duration::from_secs(2)).expect("allowed");
+    let b = open(server.port).await;
+    let lock = a.lock("x").with_session().ttl(Duration::from_secs(3600));
+    let held = lock.acquire().await.expect("it is free");
+    sleep(Duration::from_secs(5)).await;
+    held.check().expect("the session is kept alive");
+    proxy.silence();
+    let next = soon("the lock", b.lock("x").acquire()).await.expect("the session ends");
+    assert_eq!(held.check().expect_err("it is lost").kind, ErrorKind::Stale);
+    next.release().await.expect("it is held");
+}
+
 /// F2: the server is paused for longer than a lock lasts.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_paused_server_costs_the_lock_and_nothing_else() {
