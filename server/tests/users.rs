@@ -34,7 +34,8 @@ impl Guarded {
     fn may_come_in(&self, token: &str) -> bool {
         let ask = ["--token", token, "lock", "ls"];
         let output = self.server.run(&ask);
-        assert!(output.status.success() || support::err(&output).contains("not known here"));
+        let said = support::err(&output);
+        assert!(output.status.success() || said.contains("not known here"), "{said}");
         output.status.success()
     }
 

@@ -10,7 +10,7 @@
 
 use std::path::Path;
 
-use leasehold::{Error, ErrorKind, Result};
+use leasehold::{Error, ErrorKind, Leasehold, Result};
 
 const WORKERS: usize = 4;
 const TIMES: usize = 10;
@@ -27,10 +27,11 @@ async fn count(file: &Path) -> std::io::Result<()> {
 async fn main() -> Result<()> {
     let file = std::env::temp_dir().join(format!("one-at-a-time-{}", std::process::id()));
     let broken = |error: std::io::Error| Error::new(ErrorKind::Broken, error.to_string());
+    let first = leasehold_examples::engine().await?;
     let mut workers = Vec::new();
     for _ in 0..WORKERS {
-        // Each has a handle of its own, as processes would.
-        let (leasehold, file) = (leasehold_examples::engine().await?, file.clone());
+        // Each has a session of its own, as processes would.
+        let (leasehold, file) = (Leasehold::new(first.engine().clone()), file.clone());
         workers.push(tokio::spawn(async move {
             for _ in 0..TIMES {
                 let guard = leasehold.lock("the file").acquire().await?;
