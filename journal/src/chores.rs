@@ -1,4 +1,5 @@
-//! Slow work beside the owner's loop: zeroing the next segment and writing checkpoints.
+//! Slow work beside the owner's loop: zeroing the next segment, writing checkpoints, and syncs that
+//! nobody waits for.
 //!
 //! One thread takes one chore after the other; its results are collected by the owner. Where the
 //! disk is simulated the same worker runs inline, so one seed gives one order of operations.
@@ -8,6 +9,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::ops::RangeInclusive;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::thread::JoinHandle;
 
@@ -16,6 +18,7 @@ use leasehold_env::{Blocks, Disk, DiskFile};
 use crate::checkpoint::{Meta, Sweep, encode_delta};
 use crate::directory::{checkpoint_name, segment_name};
 use crate::frame::Header;
+use crate::journal::Mark;
 use crate::segments::Spare;
 
 /// A delta on its way to its file.
@@ -32,14 +35,22 @@ pub(crate) struct Delta {
     /// It found no room before; this is another try.
     pub retry: bool,
     /// The segments that must be synced first: the delta must not outlive the records it covers.
-    pub dirty: std::ops::RangeInclusive<u64>,
+    pub dirty: RangeInclusive<u64>,
 }
 
 /// Something to be done.
 #[derive(Debug)]
 pub(crate) enum Chore {
-    Spare { name: String, bytes: u64 },
+    Spare {
+        name: String,
+        bytes: u64,
+    },
     Delta(Box<Delta>),
+    /// Everything before the mark is written; these segments hold it.
+    Sync {
+        mark: Mark,
+        dirty: RangeInclusive<u64>,
+    },
 }
 
 /// A failed step: what was being done, to which file, and what the system said.
@@ -70,6 +81,8 @@ pub(crate) enum Done<F> {
     /// There was no room; the file is as it was before.
     DeltaFull(Box<Delta>),
     DeltaFailed(Failure),
+    /// Everything before the mark is durable.
+    Synced(Result<Mark, Failure>),
 }
 
 /// Does the chores, wherever it runs.
@@ -102,21 +115,37 @@ impl<D: Disk> Worker<D> {
                 },
                 Err(failure) => Done::DeltaFailed(failure),
             },
+            Chore::Sync { mark, dirty } => {
+                let names = |()| self.sync_names(".");
+                Done::Synced(self.sync_segments(dirty).and_then(names).map(|()| mark))
+            }
         }
     }
 
-    fn write_delta(&mut self, delta: &Delta) -> Result<(), Failure> {
-        self.full = false;
-        for number in delta.dirty.clone() {
+    fn sync_segments(&self, dirty: RangeInclusive<u64>) -> Result<(), Failure> {
+        for number in dirty {
             let name = segment_name(number);
             let synced = self.disk.open(&name).and_then(|file| file.sync());
             match synced {
-                // Retired since, which takes a durable checkpoint that covers it.
+                // Retired since, which takes a durable checkpoint that covers it; or the end of
+                // the last frame is the start of a segment that does not exist yet.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(source) => return Err(Failure { step: "sync", file: name, source }),
                 Ok(()) => {}
             }
         }
+        Ok(())
+    }
+
+    fn sync_names(&self, beside: &str) -> Result<(), Failure> {
+        let failed =
+            |source| Failure { step: "sync the names beside", file: beside.to_owned(), source };
+        self.disk.sync_names().map_err(failed)
+    }
+
+    fn write_delta(&mut self, delta: &Delta) -> Result<(), Failure> {
+        self.full = false;
+        self.sync_segments(delta.dirty.clone())?;
         let name = checkpoint_name(delta.generation);
         let failed = |step| {
             let file = name.clone();
@@ -127,7 +156,7 @@ impl<D: Disk> Worker<D> {
             self.file = Some(file);
             self.file_bytes = 0;
         }
-        self.disk.sync_names().map_err(failed("sync the names beside"))?;
+        self.sync_names(&name)?;
         let previous = self.chain.iter().rev().find(|known| **known != delta.generation);
         let previous = previous.copied().unwrap_or(0);
         let meta = Meta { generation: delta.generation, previous, sweep: delta.sweep };

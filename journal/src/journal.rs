@@ -129,6 +129,7 @@ pub struct Journal<D: Disk> {
     pub(crate) full_delta_bytes: Option<u64>,
     pub(crate) delta_index: u64,
     pub(crate) spare_in_flight: bool,
+    pub(crate) sync_in_flight: bool,
     /// Segments to be recycled once the record beside them is durable.
     pub(crate) retiring: Vec<(u64, u64)>,
     poison: Option<String>,
@@ -185,6 +186,7 @@ impl<D: Disk> Journal<D> {
             full_delta_bytes: None,
             delta_index: 0,
             spare_in_flight: false,
+            sync_in_flight: false,
             retiring: Vec::new(),
             poison: None,
         };

@@ -81,6 +81,25 @@ impl<D: Disk> Journal<D> {
         self.collect_all()
     }
 
+    /// Has everything written so far made durable without waiting for it;
+    /// [`durable_sequence`](Journal::durable_sequence) says so after a later
+    /// [`poll`](Journal::poll). One at a time: false if the one before is still under way.
+    ///
+    /// # Errors
+    /// `Io` if the medium failed, which poisons the journal; `Poisoned`.
+    pub fn sync_beside(&mut self) -> Result<bool, JournalError> {
+        self.collect_all()?;
+        if self.sync_in_flight {
+            return Ok(false);
+        }
+        if self.written != self.durable {
+            self.sync_in_flight = true;
+            self.chores.submit(Chore::Sync { mark: self.written, dirty: self.dirty() });
+            self.collect_all()?;
+        }
+        Ok(true)
+    }
+
     /// The segments that hold written bytes which are not known to be durable.
     fn dirty(&self) -> RangeInclusive<u64> {
         if self.written == self.durable {
@@ -92,7 +111,8 @@ impl<D: Disk> Journal<D> {
 
     /// Deltas that are not durable yet.
     pub fn checkpoints_in_flight(&self) -> usize {
-        self.chores.in_flight() - usize::from(self.spare_in_flight) + self.stalled.len()
+        let others = usize::from(self.spare_in_flight) + usize::from(self.sync_in_flight);
+        self.chores.in_flight() - others + self.stalled.len()
     }
 
     /// Everything before it is covered by a durable checkpoint.
@@ -168,6 +188,14 @@ impl<D: Disk> Journal<D> {
                 self.stalled.insert(at, delta);
             }
             Done::DeltaFailed(failure) => return Err(self.fail_chore(failure)),
+            Done::Synced(synced) => {
+                self.sync_in_flight = false;
+                let mark = synced.map_err(|failure| self.fail_chore(failure))?;
+                // The owner may have synced more meanwhile.
+                if mark.position > self.durable.position {
+                    self.durable = mark;
+                }
+            }
         }
         Ok(())
     }

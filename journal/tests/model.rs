@@ -12,6 +12,8 @@ enum Step {
     Write,
     /// Of what was written; more may have been appended.
     Sync,
+    /// The same by somebody else.
+    SyncBeside,
     Flush,
     Checkpoint,
     Retire,
@@ -28,6 +30,7 @@ fn step() -> impl Strategy<Value = Step> {
         10 => Just(Step::Append),
         4 => Just(Step::Write),
         2 => Just(Step::Sync),
+        2 => Just(Step::SyncBeside),
         4 => Just(Step::Flush),
         3 => Just(Step::Checkpoint),
         2 => Just(Step::Retire),
@@ -51,6 +54,7 @@ fn run(seed: u64, steps: &[Step]) -> Result<(), Failure> {
             Step::Append => append_group(&mut journal, &mut model, &mut chance, None),
             Step::Write => journal.write(),
             Step::Sync => journal.sync(),
+            Step::SyncBeside => journal.sync_beside().map(|_| ()),
             Step::Flush => journal.write().and_then(|()| journal.sync()),
             Step::Checkpoint => checkpoint(&mut journal, &mut model, &mut chance),
             Step::Retire => retire(&mut journal, &mut model, &mut chance),

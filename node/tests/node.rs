@@ -5,7 +5,7 @@
 
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use leasehold_core::{
     Acquire, Command, Consume, HoldRef, Message, Mode, Name, Op, Outcome, Publish, QueueConfig,
@@ -373,6 +373,25 @@ fn every_durability_survives_a_clean_close() {
             assert_eq!(user.next().message().expect("a message").body, [i]);
         }
     }
+}
+
+#[test]
+fn after_an_interval_everything_is_durable_though_nobody_waited() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let durability = Durability::Interval(20_000);
+    let node = Node::open(directory.path(), Options { durability, ..small() }).expect("it opens");
+    let mut user = User::new(&node);
+    user.declare("q");
+    for i in 0..50_u8 {
+        user.ask(publish("q", [i])).expect("published");
+    }
+    let told = node.metrics().read().sequence;
+    let patience = Instant::now() + Duration::from_secs(20);
+    while node.metrics().read().durable_sequence < told {
+        assert!(Instant::now() < patience, "{:?}", node.metrics().read());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert!(node.metrics().read().syncs > 0);
 }
 
 #[test]

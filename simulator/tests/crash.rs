@@ -56,9 +56,13 @@ fn any_disk_operation_may_be_the_last() {
 
 /// A long life with many deaths, some of them during recovery.
 fn life(seed: u64) -> Lawful<Ledger> {
-    // Without syncs only the death of the process is survived, so that is all that happens.
+    // What no answer waited for survives only the death of the process: that is all that happens.
     let lazy = seed % 5 == 4;
-    let durability = if lazy { Durability::None } else { Durability::Always };
+    let durability = match (lazy, seed % 2) {
+        (false, _) => Durability::Always,
+        (true, 0) => Durability::None,
+        (true, _) => Durability::Interval(2_000),
+    };
     let options = Options { durability, ..small_options() };
     let publish_percent = 20 + seed % 3 * 12;
     let mut simulation =

@@ -208,7 +208,7 @@ fn step<D: Disk>(
     for _ in 0..1 + chance.below(3) {
         append_group(journal, model, chance, habits.size)?;
     }
-    match chance.below(10) {
+    match chance.below(11) {
         0..=2 => {
             journal.write()?;
             journal.sync()
@@ -220,6 +220,10 @@ fn step<D: Disk>(
             retire(journal, model, chance)
         }
         8 => journal.ensure_headroom(chance.below(3) * SEGMENT_BYTES),
+        9 => {
+            journal.write()?;
+            journal.sync_beside().map(|_| ())
+        }
         _ => journal.poll(),
     }
 }
