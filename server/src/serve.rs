@@ -11,7 +11,9 @@ mod descriptors;
 mod figures;
 mod greeting;
 mod logs;
+mod reload;
 mod secret;
+mod seen;
 mod users;
 mod warnings;
 
@@ -32,9 +34,11 @@ use crate::failure::Failure;
 use crate::settings::{Given, Settings};
 use crate::signals::Signals;
 use behind::Behind;
-use certificate::Tls;
+use certificate::Certificate;
 use greeting::Greeting;
+use reload::Reload;
 use users::Keeper;
+use warnings::Warnings;
 
 /// Serves until it is told to end.
 pub async fn run(given: Given, global: Global) -> Result<ExitCode> {
@@ -42,7 +46,7 @@ pub async fn run(given: Given, global: Global) -> Result<ExitCode> {
     let whole = given.clone().with_file()?;
     let settings = Settings::resolve(&whole)?;
     logs::start(&settings)?;
-    let mut keeper = Keeper::start(&given, &settings)?;
+    let keeper = Keeper::start(&given, &settings)?;
     let users = keeper.users();
     let (tls, resp_tls) = (http_tls(&settings)?, resp_tls(&settings)?);
     let listener = listen(&settings).await?;
@@ -52,9 +56,8 @@ pub async fn run(given: Given, global: Global) -> Result<ExitCode> {
         Some(url) => Behind::other(url, &whole, &global).await?,
         None => Behind::embedded(&settings, &users, resp_tls.as_ref())?,
     };
-    let open = users.is_open();
     let mut config = DoorConfig {
-        users,
+        users: users.clone(),
         hosts: settings.http_hosts.0.clone(),
         limits: HttpLimits {
             body_bytes: settings.limits_body.size(),
@@ -65,21 +68,24 @@ pub async fn run(given: Given, global: Global) -> Result<ExitCode> {
         ..DoorConfig::new(behind.secret(&settings)?, behind.counters(), ServerInfo::default())
     };
     let secured = [tls.as_ref(), resp_tls.as_ref()];
-    let warnings = warnings::all(&settings, &behind, secured, open);
-    config.info = behind.info(&settings, warnings);
-    for warning in &config.info.warnings {
+    let warnings = Warnings::new(&settings, &behind, users, secured);
+    for warning in warnings.all() {
         tracing::warn!("{warning}");
     }
+    config.info = behind.info(&settings);
+    config.warnings = Box::new(move || warnings.all());
     let mut signals = Signals::listen()?;
     let door = HttpDoor::new(behind.engine(), config);
     let secure = (tls.is_some(), resp_tls.is_some());
     let greeting = Greeting { settings: &settings, http, behind: &behind, secure, began };
     greeting.print(global.json)?;
-    let tls = tls.map(|tls| tls.config);
+    let config = tls.as_ref().map(Certificate::config);
+    let certificates = tls.into_iter().chain(resp_tls).collect();
+    let mut reload = Reload { users: keeper, certificates };
     let at_terminal = std::io::stdin().is_terminal();
-    let serving = leasehold_http_door::serve(listener, tls, door, async move {
-        // Closing the terminal ends what runs in it; a service is told to read its users again.
-        let signal = keeper.keep(&mut signals, at_terminal).await;
+    let serving = leasehold_http_door::serve(listener, config, door, async move {
+        // Closing the terminal ends what runs in it; a service is told to read its files again.
+        let signal = reload.keep(&mut signals, at_terminal).await;
         tracing::info!(signal = signal.as_raw(), "told to end: letting requests finish");
         tokio::spawn(async move {
             signals.next().await;
@@ -120,19 +126,24 @@ fn room(settings: &Settings, resp_tls: bool) -> usize {
     descriptors::room_for(settings.limits_connections, resp) as usize
 }
 
-fn http_tls(settings: &Settings) -> Result<Option<Tls>> {
+fn http_tls(settings: &Settings) -> Result<Option<Certificate>> {
     let (chain, key) = (&settings.http_tls_cert, &settings.http_tls_key);
-    tls(chain.as_deref(), key.as_deref(), "speak HTTPS", "http")
+    tls(chain.as_deref(), key.as_deref(), "speak HTTPS", ["http", "HTTP"])
 }
 
-fn resp_tls(settings: &Settings) -> Result<Option<Tls>> {
+fn resp_tls(settings: &Settings) -> Result<Option<Certificate>> {
     let (chain, key) = (&settings.resp_tls_cert, &settings.resp_tls_key);
-    tls(chain.as_deref(), key.as_deref(), "speak TLS with RESP clients", "resp")
+    tls(chain.as_deref(), key.as_deref(), "speak TLS with RESP clients", ["resp", "RESP"])
 }
 
-fn tls(chain: Option<&Path>, key: Option<&Path>, what: &str, door: &str) -> Result<Option<Tls>> {
+fn tls(
+    chain: Option<&Path>,
+    key: Option<&Path>,
+    what: &str,
+    [door, shown]: [&'static str; 2],
+) -> Result<Option<Certificate>> {
     match (chain, key) {
-        (Some(chain), Some(key)) => certificate::load(chain, key).map(Some),
+        (Some(chain), Some(key)) => Certificate::load(shown, chain, key).map(Some),
         (None, None) => Ok(None),
         (Some(_), None) => Err(Failure::usage(format!(
             "{what}: there is a certificate and no key; give {door}.tls_key as well"

@@ -5,7 +5,7 @@ mod support;
 use std::net::TcpListener;
 
 use rustix::process::Signal;
-use support::{Server, done, refused, serve};
+use support::{Server, done, leasehold, ready, refused, run, serve, until};
 
 fn directory() -> tempfile::TempDir {
     tempfile::tempdir().expect("a directory")
@@ -131,6 +131,43 @@ fn users_come_in_over_https() {
     let text = refused(here.path(), &["--on", &on, "lock", "run", "a", "--", "true"], 1);
     assert!(text.contains("run under lock a"), "{text}");
     done(here.path(), &["--on", &on, "ping"]);
+}
+
+#[test]
+fn a_renewed_certificate_is_presented_without_a_restart() {
+    let here = directory();
+    let pair = || {
+        let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("a pair");
+        (made.cert.pem(), made.signing_key.serialize_pem())
+    };
+    let write = |name: &str, text: &str| {
+        std::fs::write(here.path().join(name), text).expect("it is writable");
+    };
+    let (old, renewed) = (pair(), pair());
+    write("a.pem", &old.0);
+    write("k.pem", &old.1);
+    write("old.pem", &old.0);
+    write("renewed.pem", &renewed.0);
+    let both = ["serve", "--json", "--http-tls-cert", "a.pem", "--http-tls-key", "k.pem"];
+    let log = std::fs::File::create(here.path().join("log")).expect("it is writable");
+    let mut command = leasehold(here.path(), &both);
+    let command = command.env("LEASEHOLD_HTTP_LISTEN", "127.0.0.1:0").stderr(log);
+    let (_server, url) = ready(command);
+    let trusted = |authority: &str| {
+        let on = format!("{url}?ca={authority}");
+        run(here.path(), &["--on", &on, "ping"]).status.success()
+    };
+    assert!(trusted("old.pem") && !trusted("renewed.pem"));
+    // The chain is there before its key: they do not fit, and the old pair stays.
+    write("a.pem", &renewed.0);
+    until("they are looked at", || {
+        let log = std::fs::read_to_string(here.path().join("log")).expect("it is readable");
+        log.contains("the certificate stays as it was")
+    });
+    assert!(trusted("old.pem"));
+    write("k.pem", &renewed.1);
+    until("the renewed certificate is presented", || trusted("renewed.pem"));
+    assert!(!trusted("old.pem"));
 }
 
 #[test]

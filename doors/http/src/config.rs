@@ -20,13 +20,16 @@ pub struct DoorConfig {
     pub counters: Arc<dyn Counters>,
     /// What the status page says about the server.
     pub info: ServerInfo,
+    /// What an operator should know now, a sentence each. Called once a second while somebody
+    /// looks; it must not block.
+    pub warnings: Box<dyn Fn() -> Vec<String> + Send + Sync>,
 }
 
 impl DoorConfig {
     /// A door for everybody, with the usual limits.
     pub fn new(secret: [u8; 32], counters: Arc<dyn Counters>, info: ServerInfo) -> Self {
         let (users, hosts, limits) = (Arc::default(), Vec::new(), HttpLimits::default());
-        Self { secret, users, hosts, limits, counters, info }
+        Self { secret, users, hosts, limits, counters, info, warnings: Box::new(Vec::new) }
     }
 }
 
@@ -45,8 +48,6 @@ pub struct ServerInfo {
     pub durability: String,
     /// The engine behind the door, for people.
     pub engine: String,
-    /// What an operator should know, a sentence each.
-    pub warnings: Vec<String>,
 }
 
 /// Where the door's figures come from. The server reads its node; the door must not know one.

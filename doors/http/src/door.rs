@@ -24,6 +24,7 @@ pub(crate) struct Door {
     pub engine: Engine,
     pub limits: HttpLimits,
     pub info: ServerInfo,
+    pub warnings: Box<dyn Fn() -> Vec<String> + Send + Sync>,
     pub hosts: Vec<String>,
     pub counters: Arc<dyn Counters>,
     pub users: Arc<Users>,
@@ -50,6 +51,7 @@ impl Door {
             engine,
             limits: config.limits,
             info: config.info,
+            warnings: config.warnings,
             hosts: config.hosts,
             counters: config.counters,
         }

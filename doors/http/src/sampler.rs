@@ -314,7 +314,7 @@ async fn look(door: &Door) -> Status {
             durability: door.info.durability.clone(),
             engine: door.info.engine.clone(),
             ready,
-            warnings: door.info.warnings.clone(),
+            warnings: (door.warnings)(),
         },
         totals: totals_row(&totals),
         history,

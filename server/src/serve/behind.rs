@@ -11,7 +11,7 @@ use leasehold_node::{Durability, Options};
 use leasehold_resp_door::{Listening, RespConfig, RespLimits};
 use leasehold_users::Users;
 
-use super::certificate::Tls;
+use super::certificate::Certificate;
 use super::figures::Figures;
 use super::secret::{self, Secret};
 use super::whole;
@@ -30,7 +30,11 @@ pub enum Behind {
 
 impl Behind {
     /// Opens the embedded engine. The port of the RESP door is taken before the journal is read.
-    pub fn embedded(settings: &Settings, users: &Arc<Users>, tls: Option<&Tls>) -> Result<Self> {
+    pub fn embedded(
+        settings: &Settings,
+        users: &Arc<Users>,
+        tls: Option<&Certificate>,
+    ) -> Result<Self> {
         let port = listen_resp(settings, users, tls)?;
         let asked = || format!("open {}", settings.data_dir.display());
         let engine = NativeEngine::open(&settings.data_dir, options(settings));
@@ -98,7 +102,7 @@ impl Behind {
     }
 
     /// What the status page says.
-    pub fn info(&self, settings: &Settings, warnings: Vec<String>) -> ServerInfo {
+    pub fn info(&self, settings: &Settings) -> ServerInfo {
         let (engine, durability) = match self.gateway_to() {
             Some(url) => (format!("gateway to {url}"), "as its engine"),
             None => {
@@ -107,7 +111,7 @@ impl Behind {
             }
         };
         let version = env!("CARGO_PKG_VERSION").to_owned();
-        ServerInfo { version, durability: durability.to_owned(), engine, warnings }
+        ServerInfo { version, durability: durability.to_owned(), engine }
     }
 
     /// Where the data is, for the greeting.
@@ -144,13 +148,13 @@ fn own_secret(settings: &Settings) -> Result<Secret> {
 fn listen_resp(
     settings: &Settings,
     users: &Arc<Users>,
-    tls: Option<&Tls>,
+    tls: Option<&Certificate>,
 ) -> Result<Option<Listening>> {
     let Some(address) = settings.resp_listen.0 else { return Ok(None) };
     let mut limits = RespLimits { clients: settings.resp_clients as usize, ..Default::default() };
     limits.scripts.time = settings.resp_script_time;
     let runtime = tokio::runtime::Handle::current();
-    let tls = tls.map(|tls| Arc::new(tls.config.clone()));
+    let tls = tls.map(|tls| Arc::new(tls.config()));
     let config = RespConfig { users: users.clone(), runtime, tls, limits };
     let listening = Listening::on(address, config).map_err(|error| {
         let advice = match error.kind() {

@@ -1,32 +1,109 @@
-//! The certificate of a door, looked at before clients find out what is wrong with it.
+//! The certificate of a door, looked at before clients find out what is wrong with it, and changed
+//! while the server runs: who renews certificates renews files.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::crypto::CryptoProvider;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::server::{ClientHello, ResolvesServerCert};
+use tokio_rustls::rustls::sign::CertifiedKey;
+use x509_parser::time::ASN1Time;
 
-use crate::failure::Failure;
+use super::seen::Seen;
+use crate::failure::{Failure, one_line};
 use crate::span;
 
 /// A certificate that ends sooner is warned of.
 const SOON: Duration = Duration::from_secs(14 * 86_400);
 
-/// What the door presents, and what an operator should know of it.
-pub struct Tls {
-    /// What it is presented with.
-    pub config: ServerConfig,
-    /// That the certificate ends soon.
-    pub warning: Option<String>,
+/// A door's certificate and where it comes from.
+pub struct Certificate {
+    /// `HTTP` or `RESP`.
+    door: &'static str,
+    chain: PathBuf,
+    key: PathBuf,
+    seen: [Seen; 2],
+    presented: Arc<Presented>,
 }
 
-/// Loads a certificate chain and its key.
-///
-/// # Errors
-/// When one of them cannot be read, they do not belong together, or the certificate has ended.
-pub fn load(chain: &Path, key: &Path) -> Result<Tls> {
+/// What handshakes present from now on.
+#[derive(Debug)]
+pub struct Presented(RwLock<Loaded>);
+
+#[derive(Debug)]
+struct Loaded {
+    key: Arc<CertifiedKey>,
+    ends: ASN1Time,
+}
+
+impl Certificate {
+    /// Loads a certificate chain and its key.
+    ///
+    /// # Errors
+    /// When one of them cannot be read, they do not belong together, or the certificate has ended.
+    pub fn load(door: &'static str, chain: &Path, key: &Path) -> Result<Self> {
+        // Looked at before they are read: what changes in between is read once more.
+        let seen = [Seen::at(chain), Seen::at(key)];
+        let presented = Arc::new(Presented(RwLock::new(load(chain, key)?)));
+        Ok(Self { door, chain: chain.to_owned(), key: key.to_owned(), seen, presented })
+    }
+
+    /// TLS that presents it, and what it is renewed to.
+    pub fn config(&self) -> ServerConfig {
+        let resolver = Arc::clone(&self.presented);
+        ServerConfig::builder().with_no_client_auth().with_cert_resolver(resolver)
+    }
+
+    /// What is presented, for those who watch it.
+    pub fn presented(&self) -> Arc<Presented> {
+        Arc::clone(&self.presented)
+    }
+
+    /// Reads the files again if they look different. The two are not written at one moment, so
+    /// they may not fit together until they are looked at once more.
+    pub fn look(&mut self) {
+        if [Seen::at(&self.chain), Seen::at(&self.key)] != self.seen {
+            self.read_again();
+        }
+    }
+
+    /// Reads the files again. What is not acceptable changes nothing.
+    pub fn read_again(&mut self) {
+        self.seen = [Seen::at(&self.chain), Seen::at(&self.key)];
+        let door = self.door;
+        match load(&self.chain, &self.key) {
+            Err(error) => {
+                tracing::error!(door, "the certificate stays as it was: {}", one_line(&error));
+            }
+            Ok(loaded) => {
+                tracing::info!(door, ends = %loaded.ends, "the certificate was read again");
+                *self.presented.0.write().unwrap_or_else(PoisonError::into_inner) = loaded;
+            }
+        }
+    }
+}
+
+impl Presented {
+    /// That it ends soon, or has ended.
+    pub fn warning(&self) -> Option<String> {
+        let loaded = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        warning(loaded.ends, SystemTime::now())
+    }
+}
+
+impl ResolvesServerCert for Presented {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let loaded = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        Some(Arc::clone(&loaded.key))
+    }
+}
+
+fn load(chain: &Path, key: &Path) -> Result<Loaded> {
     let asked = || format!("read certificate {}", chain.display());
     let certificates: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(chain)
         .and_then(|certificates| certificates.collect())
@@ -36,13 +113,12 @@ pub fn load(chain: &Path, key: &Path) -> Result<Tls> {
         let wrong = "there is no certificate in it; name a PEM file with the chain";
         return Err(Failure::usage(wrong)).with_context(asked);
     };
-    let warning = judge(first, SystemTime::now()).map_err(Failure::usage).with_context(asked)?;
+    let ends = judge(first, SystemTime::now()).map_err(Failure::usage).with_context(asked)?;
     let private = PrivateKeyDer::from_pem_file(key)
         .map_err(|error| Failure::usage(format!("{error}; name a PEM file with a private key")))
         .with_context(|| format!("read key {}", key.display()))?;
-    let config = ServerConfig::builder()
-        .with_no_client_auth()
-        .with_single_cert(certificates, private)
+    let provider = CryptoProvider::get_default().context("find what does the cryptography")?;
+    let key = CertifiedKey::from_der(certificates, private, provider)
         .map_err(|error| {
             Failure::usage(format!(
                 "{error}; does the key {} belong to the certificate?",
@@ -50,30 +126,34 @@ pub fn load(chain: &Path, key: &Path) -> Result<Tls> {
             ))
         })
         .with_context(asked)?;
-    Ok(Tls { config, warning })
+    Ok(Loaded { key: Arc::new(key), ends })
 }
 
-/// Refuses a certificate that has ended or not begun; warns of one that ends soon.
-fn judge(certificate: &[u8], now: SystemTime) -> Result<Option<String>, String> {
+fn seconds(now: SystemTime) -> i64 {
+    let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(now.as_secs()).unwrap_or(i64::MAX)
+}
+
+/// Refuses a certificate that has ended or not begun; else says when it ends.
+fn judge(certificate: &[u8], now: SystemTime) -> Result<ASN1Time, String> {
     let (_, parsed) = x509_parser::parse_x509_certificate(certificate)
         .map_err(|error| format!("it is no X.509 certificate ({error}); make it anew"))?;
-    let validity = parsed.validity();
-    let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let now_s = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
-    if now_s > validity.not_after.timestamp() {
-        return Err(format!(
-            "it ended on {}, no client will trust it; renew it",
-            validity.not_after
-        ));
+    let (begins, ends) = (parsed.validity().not_before, parsed.validity().not_after);
+    if seconds(now) > ends.timestamp() {
+        return Err(format!("it ended on {ends}, no client will trust it; renew it"));
     }
-    if now_s < validity.not_before.timestamp() {
-        let begins = validity.not_before;
+    if seconds(now) < begins.timestamp() {
         return Err(format!("it begins on {begins} only; look at this machine's clock"));
     }
-    let left = u64::try_from(validity.not_after.timestamp() - now_s).unwrap_or(0);
+    Ok(ends)
+}
+
+fn warning(ends: ASN1Time, now: SystemTime) -> Option<String> {
+    let Ok(left) = u64::try_from(ends.timestamp() - seconds(now)) else {
+        return Some(format!("the certificate ended on {ends}; renew it"));
+    };
     let left = Duration::from_secs(left);
-    let warning = format!("the certificate ends in {}; renew it", span::show(left));
-    Ok((left < SOON).then_some(warning))
+    (left < SOON).then(|| format!("the certificate ends in {}; renew it", span::show(left)))
 }
 
 #[cfg(test)]
@@ -99,9 +179,12 @@ mod tests {
         let begin = UNIX_EPOCH + DAY * 21_915;
         let judge = |at| judge(&der, at);
         assert!(judge(begin - DAY).expect_err("too early").contains("it begins on"));
-        assert_eq!(judge(begin + DAY), Ok(None));
-        let warning = judge(begin + DAY * 360).expect("it is valid").expect("it ends soon");
-        assert!(warning.contains("the certificate ends in 5d"), "{warning}");
+        let ends = judge(begin + DAY).expect("it is valid");
+        assert_eq!(warning(ends, begin + DAY), None);
+        let soon = warning(ends, begin + DAY * 360).expect("it ends soon");
+        assert!(soon.contains("the certificate ends in 5d"), "{soon}");
+        let late = warning(ends, begin + DAY * 366).expect("it has ended");
+        assert!(late.contains("the certificate ended on"), "{late}");
         assert!(judge(begin + DAY * 366).expect_err("too late").contains("it ended on"));
     }
 
@@ -114,7 +197,7 @@ mod tests {
         let (chain, other) = (here.path().join("chain.pem"), here.path().join("key.pem"));
         std::fs::write(&chain, own.cert.pem()).expect("it is writable");
         std::fs::write(&other, own.signing_key.serialize_pem()).expect("it is writable");
-        assert!(load(&chain, &other).expect("they belong together").warning.is_none());
+        assert!(load(&chain, &other).is_ok());
         std::fs::write(&other, key.serialize_pem()).expect("it is writable");
         let error = load(&chain, &other).map(|_| ()).expect_err("they do not");
         assert!(format!("{error:#}").contains("belong to the certificate?"), "{error:#}");

@@ -1,29 +1,20 @@
 //! Who may come in, from the configuration and the users file, and changes of it while the server
 //! runs.
 //!
-//! The users file is looked at every [`LOOK`], and after SIGHUP both files are read again. Looking
-//! is slower than being told by the kernel and always right: it sees through symbolic links that
-//! are switched, network file systems and editors that rename. What cannot be read whole leaves
-//! the users as they are. So does a file without a user: everybody could do everything then, which
-//! nobody should get by an editor that empties a file before it writes it.
+//! What cannot be read whole leaves the users as they are. So does a file without a user: everybody
+//! could do everything then, which nobody should get by an editor that empties a file before it
+//! writes it.
 
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use leasehold_users::{Allowance, Permission, User, UserLimits, Users, token_hash};
-use rustix::process::Signal;
-use tokio::time::sleep;
 
+use super::seen::Seen;
 use crate::failure::{Failure, one_line};
 use crate::settings::{Given, PermissionEntry, Placed, Settings, UserEntry, read_users};
-use crate::signals::Signals;
 use crate::user::known;
-
-/// How often the users file is looked at.
-const LOOK: Duration = Duration::from_secs(2);
 
 /// The users of a running server, and where they come from.
 pub struct Keeper {
@@ -56,25 +47,15 @@ impl Keeper {
         self.users.clone()
     }
 
-    /// Keeps the users as the files have them until a signal asks the process to end, and gives
-    /// that signal. A hang-up is one only if `hang_up_ends`; else the files are read again.
-    pub async fn keep(&mut self, signals: &mut Signals, hang_up_ends: bool) -> Signal {
-        loop {
-            tokio::select! {
-                signal = signals.next() => match signal {
-                    Signal::HUP if !hang_up_ends => self.read_again(),
-                    signal => return signal,
-                },
-                () = sleep(LOOK) => {
-                    if Seen::at(&self.file) != self.seen {
-                        self.read_again();
-                    }
-                }
-            }
+    /// Reads the users again if their file looks different.
+    pub fn look(&mut self) {
+        if Seen::at(&self.file) != self.seen {
+            self.read_again();
         }
     }
 
-    fn read_again(&mut self) {
+    /// Reads the users again, the configuration's too.
+    pub fn read_again(&mut self) {
         self.seen = Seen::at(&self.file);
         match gather(&self.given, &self.file) {
             Err(error) => {
@@ -94,21 +75,6 @@ impl Keeper {
                 self.users.replace(users);
             }
         }
-    }
-}
-
-/// What a file looks like from outside; `None`: there is none.
-#[derive(Debug, PartialEq, Eq)]
-struct Seen(Option<[i64; 6]>);
-
-impl Seen {
-    fn at(path: &Path) -> Self {
-        let look = |file: std::fs::Metadata| {
-            let (inode, length) = (file.ino().cast_signed(), file.size().cast_signed());
-            let (changed, written) = (file.ctime(), file.mtime());
-            [inode, length, changed, file.ctime_nsec(), written, file.mtime_nsec()]
-        };
-        Self(std::fs::metadata(path).ok().map(look))
     }
 }
 

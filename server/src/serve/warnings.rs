@@ -1,46 +1,79 @@
-//! What an operator should know of how the server was started.
+//! What an operator should know of a running server.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use leasehold_node::Durability;
+use leasehold_users::Users;
 
 use super::behind::Behind;
-use super::certificate::Tls;
+use super::certificate::{Certificate, Presented};
 use crate::settings::Settings;
 
-/// What an operator should know; `tls` is that of the HTTP and of the RESP door.
-pub fn all(
-    settings: &Settings,
-    behind: &Behind,
-    tls: [Option<&Tls>; 2],
-    open: bool,
-) -> Vec<String> {
-    let mut warnings = Vec::new();
-    let [http_tls, resp_tls] = tls;
-    let resp_beyond = behind.resp().is_some_and(|address| !address.ip().is_loopback());
-    let http_beyond = !settings.http_listen.ip().is_loopback();
-    if open && (http_beyond || resp_beyond) {
-        warnings.push("there are no users: whoever reaches the port may do everything".to_owned());
+/// Where warnings come from. They are asked for anew each time: users come, certificates age.
+pub struct Warnings {
+    users: Arc<Users>,
+    http: Reach,
+    resp: Reach,
+    standing: Option<String>,
+}
+
+/// Who reaches a door, and by what.
+struct Reach {
+    beyond: bool,
+    certificate: Option<Arc<Presented>>,
+}
+
+impl Reach {
+    fn ends(&self) -> Option<String> {
+        self.certificate.as_ref().and_then(|presented| presented.warning())
     }
-    if !open && http_beyond && http_tls.is_none() {
-        warnings.push("passwords and tokens cross the network in the clear: no TLS".to_owned());
+}
+
+impl Warnings {
+    /// Of this server; `tls` is that of the HTTP and of the RESP door.
+    pub fn new(
+        settings: &Settings,
+        behind: &Behind,
+        users: Arc<Users>,
+        tls: [Option<&Certificate>; 2],
+    ) -> Self {
+        let [http, resp] = tls.map(|tls| tls.map(Certificate::presented));
+        let beyond = behind.resp().is_some_and(|address| !address.ip().is_loopback());
+        let resp = Reach { beyond, certificate: resp };
+        let http = Reach { beyond: !settings.http_listen.ip().is_loopback(), certificate: http };
+        let standing = match behind {
+            Behind::Embedded(..) => power_loss(settings.durability),
+            Behind::Other(_) if settings.http_secret.is_none() => Some(
+                "sessions and receipts end with this process, and mean nothing to another \
+                 gateway: give all of them one file with --http-secret"
+                    .to_owned(),
+            ),
+            Behind::Other(_) => None,
+        };
+        Self { users, http, resp, standing }
     }
-    if !open && resp_beyond && resp_tls.is_none() {
-        warnings.push("RESP passwords cross the network in the clear: that door has no TLS".into());
+
+    /// All of them, now.
+    pub fn all(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        let (open, http, resp) = (self.users.is_open(), &self.http, &self.resp);
+        if open && (http.beyond || resp.beyond) {
+            let wrong = "there are no users: whoever reaches the port may do everything";
+            warnings.push(wrong.to_owned());
+        }
+        if !open && http.beyond && http.certificate.is_none() {
+            warnings.push("passwords and tokens cross the network in the clear: no TLS".to_owned());
+        }
+        if !open && resp.beyond && resp.certificate.is_none() {
+            let wrong = "RESP passwords cross the network in the clear: that door has no TLS";
+            warnings.push(wrong.to_owned());
+        }
+        warnings.extend(http.ends());
+        warnings.extend(resp.ends().map(|warning| format!("RESP: {warning}")));
+        warnings.extend(self.standing.clone());
+        warnings
     }
-    warnings.extend(http_tls.and_then(|tls| tls.warning.clone()));
-    let resp_ends = resp_tls.and_then(|tls| tls.warning.clone());
-    warnings.extend(resp_ends.map(|warning| format!("RESP: {warning}")));
-    match behind {
-        Behind::Embedded(..) => warnings.extend(power_loss(settings.durability)),
-        Behind::Other(_) if settings.http_secret.is_none() => warnings.push(
-            "sessions and receipts end with this process, and mean nothing to another gateway: \
-             give all of them one file with --http-secret"
-                .to_owned(),
-        ),
-        Behind::Other(_) => {}
-    }
-    warnings
 }
 
 fn power_loss(durability: Durability) -> Option<String> {

@@ -31,11 +31,13 @@ token_hashes = [\"…\"] # hex SHA-256 of bearer tokens, of `leasehold user add 
 permissions = [{ on = \"orders*\", allow = [\"publish\", \"consume\"] }]
 ```
 
-A running server looks at `users_file` every two seconds and reads it again when it changed; after
-SIGHUP it reads the configuration file's users again as well (a server that was started at a
-terminal ends by SIGHUP). Whoever was changed or taken out is a stranger from then on, and its
-streams end. A file that is not acceptable is logged with its line and changes nothing. Nor does
-one without a user: with none everybody could do everything, which takes a restart.
+A running server looks at `users_file` and at its certificates every two seconds and reads them
+again when they changed; after SIGHUP it reads the configuration file's users again as well (a
+server that was started at a terminal ends by SIGHUP). New connections are shown the renewed
+certificate. Whoever was changed or taken out is a stranger from then on, and its streams end. A
+file that is not acceptable is logged with its line and changes nothing, nor does a certificate
+that does not fit its key. Nor does a file without a user: with none everybody could do everything,
+which takes a restart.
 ";
 
 /// The whole page.
