@@ -8,34 +8,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use leasehold_api::engine::{Acquire, Grant, HoldRef, Mode};
+use leasehold_api::engine::{Acquire, Gone, Grant, HoldRef, Mode, apart};
 use leasehold_api::{Error, ErrorKind, Result, Wait};
-use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
 use crate::engine::{Inner, us};
 use crate::lines::{Lines, PATIENCE, Patience, Step, change, read};
-use crate::{Book, Contender, SessionState, Watch, limits, line};
+use crate::{Book, Contender, SessionState, Watch, limits, line, operation};
 
 /// How long a contender without a session stands in line without a sign of life.
 const WAITING: Duration = Duration::from_secs(10);
 /// Signs of life within that.
 const SIGNS: u32 = 3;
-
-/// A grant on its way. If nobody takes it, it goes back.
-struct Handover<B: Book> {
-    granted: Option<(Grant, HoldRef)>,
-    inner: Arc<Inner<B>>,
-}
-
-impl<B: Book> Drop for Handover<B> {
-    fn drop(&mut self) {
-        if let Some((_, hold)) = self.granted.take() {
-            let inner = self.inner.clone();
-            tokio::spawn(async move { inner.give_back(&hold).await });
-        }
-    }
-}
 
 /// Takes locks, all or none.
 pub(crate) async fn acquire<B: Book>(inner: &Arc<Inner<B>>, ask: &Acquire) -> Result<Grant> {
@@ -46,33 +30,28 @@ pub(crate) async fn acquire<B: Book>(inner: &Arc<Inner<B>>, ask: &Acquire) -> Re
     };
     let id = match ask.request {
         Some(request) => format!("{:032x}", request.0),
-        None => format!("{:016x}{:016x}", crate::sessions::random()?, crate::sessions::random()?),
+        None => operation()?,
     };
-    let asked = Instant::now();
-    let (here, gone) = watch::channel(());
-    let acquiring = Acquiring {
-        names: ask.wants.iter().map(|want| want.name.clone()).collect(),
-        patience: Patience::until(patience(asked, ask.wait)),
-        inner: inner.clone(),
-        ask: ask.clone(),
-        session,
-        id,
-        asked,
-        gone,
+    let (inner, ask) = (inner.clone(), ask.clone());
+    let give = inner.clone();
+    let work = move |gone| {
+        let asked = Instant::now();
+        let acquiring = Acquiring {
+            names: ask.wants.iter().map(|want| want.name.clone()).collect(),
+            patience: Patience::until(patience(asked, ask.wait)),
+            inner,
+            ask,
+            session,
+            id,
+            asked,
+            gone,
+        };
+        acquiring.run()
     };
-    let (tell, told) = oneshot::channel();
-    tokio::spawn(async move {
-        // Who does not listen any more drops the handover, which gives the grant back.
-        tell.send(acquiring.run().await).ok();
-    });
-    let result = told.await;
-    drop(here);
-    let mut handover = match result {
-        Ok(handover) => handover?,
-        Err(_) => return Err(Error::new(ErrorKind::Broken, "the runtime is shutting down")),
+    let give_back = |(_, hold): (Grant, HoldRef)| {
+        tokio::spawn(async move { give.give_back(&hold).await });
     };
-    let (grant, _) = handover.granted.take().expect("it was put in and is taken once");
-    Ok(grant)
+    apart(work, give_back).await.map(|(grant, _)| grant)
 }
 
 /// Until when an engine out of reach is waited for.
@@ -94,7 +73,7 @@ struct Acquiring<B: Book> {
     asked: Instant,
     patience: Patience,
     /// Ends when the caller goes.
-    gone: watch::Receiver<()>,
+    gone: Gone,
 }
 
 /// Where the contender stands.
@@ -109,7 +88,7 @@ enum Standing {
 }
 
 impl<B: Book> Acquiring<B> {
-    async fn run(mut self) -> Result<Handover<B>> {
+    async fn run(mut self) -> Result<(Grant, HoldRef)> {
         self.inner.book.hang(&self.id).await?;
         let result = self.take().await;
         match result {
@@ -121,7 +100,7 @@ impl<B: Book> Acquiring<B> {
         }
     }
 
-    fn granted(self, token: u64, entries: u32, lines: Lines) -> Handover<B> {
+    fn granted(self, token: u64, entries: u32, lines: Lines) -> (Grant, HoldRef) {
         let name = self.names[0].clone();
         if let Some(session) = self.session.as_ref().filter(|_| self.ask.bound) {
             session.bind(name.clone(), token);
@@ -136,7 +115,7 @@ impl<B: Book> Acquiring<B> {
         }
         self.inner.remember(token, lines);
         let grant = Grant { token, left, entries, ended: None };
-        Handover { granted: Some((grant, hold)), inner: self.inner }
+        (grant, hold)
     }
 
     async fn take(&mut self) -> Result<(u64, u32, Lines)> {
@@ -254,7 +233,7 @@ impl<B: Book> Acquiring<B> {
         at_most += Duration::from_micros(1);
         if let Wait::AtMost(wait) = self.ask.wait {
             let left = wait.checked_sub(self.asked.elapsed()).filter(|left| !left.is_zero());
-            let Some(left) = left else { return Err(self.too_late()) };
+            let Some(left) = left else { return Err(too_late(self.ask.wait)) };
             at_most = at_most.min(left);
         }
         let keys = lines.lines.iter().map(|line| (crate::Key::lock(&line.name), line.version));
@@ -268,9 +247,7 @@ impl<B: Book> Acquiring<B> {
         };
         tokio::select! {
             biased;
-            _ = self.gone.changed() => {
-                Err(Error::new(ErrorKind::Cancelled, "nobody waits for it any more"))
-            }
+            () = self.gone.wait() => Err(Gone::cancelled()),
             () = session_over => {
                 let wrong = "the session ended while it waited; open a new one and ask again";
                 Err(Error::new(ErrorKind::NoSession, wrong))
@@ -283,17 +260,6 @@ impl<B: Book> Acquiring<B> {
                 Err(error) => self.patience.after(error).await,
             },
         }
-    }
-
-    fn too_late(&self) -> Error {
-        let wrong = format!(
-            "it was not free within {:?}; wait longer or try later",
-            match self.ask.wait {
-                Wait::AtMost(wait) => wait,
-                Wait::No | Wait::Forever => Duration::ZERO,
-            }
-        );
-        Error::new(ErrorKind::TimedOut, wrong)
     }
 
     /// Finds out where the contender stands, and writes down that it is alive, or that it holds.
@@ -397,6 +363,16 @@ fn enter(lines: &mut Lines, ask: &Acquire) -> Result<Option<Step<Standing>>> {
         (own.renewed, own.session_renewed) = (0, 0);
     }
     Ok(Some(Step::Write(Standing::Holds(token, entries))))
+}
+
+/// The refusal of somebody who has waited for as long as it would.
+pub fn too_late(wait: Wait) -> Error {
+    let wait = match wait {
+        Wait::AtMost(wait) => wait,
+        Wait::No | Wait::Forever => Duration::ZERO,
+    };
+    let wrong = format!("it was not free within {wait:?}; wait longer or try later");
+    Error::new(ErrorKind::TimedOut, wrong)
 }
 
 /// The refusal of somebody who does not wait.

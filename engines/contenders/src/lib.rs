@@ -16,6 +16,8 @@
 
 mod acquire;
 mod book;
+mod chance;
+pub mod circle;
 mod commit;
 mod contender;
 mod engine;
@@ -25,8 +27,11 @@ mod lines;
 mod registers;
 mod sessions;
 
+pub use acquire::too_late;
 pub use book::{Book, Change, Entry, Key, Seen, Space, Swapped, To, Watch};
+pub use chance::{jittered, operation, random};
 pub use commit::{CommitPlan, Planning, commit_keys, plan_commit};
 pub use contender::Contender;
 pub use engine::LineEngine;
+pub use registers::expected;
 pub use sessions::{InHand, SessionState, Sessions};

@@ -6,7 +6,7 @@ use std::time::Duration;
 use leasehold_api::{Error, ErrorKind, Result};
 use tokio::time::{Instant, sleep_until};
 
-use crate::{Book, Change, Contender, Key, Seen, Swapped, To, contender, line};
+use crate::{Book, Change, Contender, Key, Seen, Swapped, To, contender, jittered, line};
 
 /// How long an engine that is out of reach is waited for, where nobody says how long.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
@@ -140,11 +140,8 @@ impl Patience {
         if error.kind != ErrorKind::Unavailable || self.until.is_some_and(|until| until <= now) {
             return Err(error);
         }
-        // Those who lost the same server must not all come back at once.
-        let spread = crate::sessions::random().unwrap_or(0) % 1000;
-        let pause = self.pause.mul_f64(0.5 + spread as f64 / 1000.0);
+        let next = now + jittered(self.pause);
         self.pause = (self.pause * 2).min(PAUSES.1);
-        let next = now + pause;
         sleep_until(self.until.map_or(next, |until| until.min(next))).await;
         Ok(())
     }

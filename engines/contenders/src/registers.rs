@@ -59,10 +59,12 @@ pub(crate) fn valid(ask: &Write) -> Result<()> {
     ask.guard.as_ref().map_or(Ok(()), |(name, _)| limits::name(name))
 }
 
-/// Demands that the register is as expected.
-fn expected(ask: &Write, is: Option<&Register>) -> Result<()> {
-    let version = is.map(|register| register.version);
-    let (wanted, kept) = match ask.expect {
+/// Demands that a register is as expected, given the version of its value if it has one.
+///
+/// # Errors
+/// `Conflict`, with how it is.
+pub fn expected(expect: Expect, version: Option<u64>) -> Result<()> {
+    let (wanted, kept) = match expect {
         Expect::Anything => return Ok(()),
         Expect::Absent => ("no value".to_owned(), version.is_none()),
         Expect::Present => ("a value".to_owned(), version.is_some()),
@@ -92,7 +94,7 @@ fn guarded(name: &str, token: u64, entry: Option<&Entry>, now: u64) -> Result<Ch
 pub(crate) fn changes(ask: &Write, seen: &Seen) -> Result<Vec<Change>> {
     let entry = seen.entries[0].as_ref();
     let is = live(entry, seen.now)?;
-    expected(ask, is.as_ref())?;
+    expected(ask.expect, is.as_ref().map(|is| is.version))?;
     let lasts = match ask.ttl {
         RegisterTtl::Never => 0,
         RegisterTtl::After(ttl) => us(ttl),

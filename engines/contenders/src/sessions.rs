@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
 use crate::limits;
+use crate::random;
 
 /// Sessions of one process at once.
 const SESSIONS_MAX: usize = 100_000;
@@ -176,12 +177,4 @@ impl Sessions {
         state.until.send_modify(|life| *life = Life::Closed);
         Ok(state)
     }
-}
-
-/// A number that nobody can guess.
-pub(crate) fn random() -> Result<u64> {
-    let mut bytes = [0; 8];
-    let none = |error| Error::new(ErrorKind::Broken, format!("the system's randomness: {error}"));
-    getrandom::fill(&mut bytes).map_err(none)?;
-    Ok(u64::from_le_bytes(bytes))
 }

@@ -18,13 +18,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use leasehold_api::engine::{Acquire, Grant, HoldRef, Mode};
+use leasehold_api::engine::{Acquire, Gone, Grant, HoldRef, Mode, apart};
 use leasehold_api::{Error, ErrorKind, Result, Wait};
-use leasehold_contenders::{Contender, limits, line};
-use tokio::sync::{oneshot, watch};
+use leasehold_contenders::{Contender, circle, limits, line, operation, too_late};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use crate::connect::{PATIENCE, Patience, cancelled, operation};
+use crate::connect::{PATIENCE, Patience};
 use crate::core::{Core, Seen, odd, us, wall};
 use crate::error::Fault;
 use crate::holds::{Held, State};
@@ -44,21 +43,6 @@ const LEAVING: Duration = Duration::from_secs(1);
 /// after 5 s and two elections (`ReqTimeout` in `server/config/config.go`).
 const LATE: Duration = Duration::from_secs(8);
 
-/// A grant on its way. If nobody takes it, it goes back.
-struct Handover {
-    granted: Option<(Grant, HoldRef)>,
-    core: Arc<Core>,
-}
-
-impl Drop for Handover {
-    fn drop(&mut self) {
-        if let Some((_, hold)) = self.granted.take() {
-            let core = self.core.clone();
-            tokio::spawn(async move { core.give_back(&hold).await });
-        }
-    }
-}
-
 /// Takes locks, all or none.
 pub(crate) async fn acquire(core: &Arc<Core>, ask: &Acquire) -> Result<Grant> {
     limits::acquire(ask)?;
@@ -69,33 +53,30 @@ pub(crate) async fn acquire(core: &Arc<Core>, ask: &Acquire) -> Result<Grant> {
         Some(request) => format!("{:032x}", request.0),
         None => operation()?,
     };
-    let asked = Instant::now();
-    let (here, gone) = watch::channel(());
-    let acquiring = Acquiring {
-        names: ask.wants.iter().map(|want| want.name.clone()).collect(),
-        session: ask.session.as_ref().map(|session| session.id),
-        core: core.clone(),
-        ask: ask.clone(),
-        id,
-        asked,
-        gone,
-        lease: None,
-        waiting: None,
-        entered: false,
-        doubt: false,
-        sure: None,
+    let (core, ask) = (core.clone(), ask.clone());
+    let give = core.clone();
+    let work = move |gone| {
+        let asked = Instant::now();
+        let acquiring = Acquiring {
+            names: ask.wants.iter().map(|want| want.name.clone()).collect(),
+            session: ask.session.as_ref().map(|session| session.id),
+            core,
+            ask,
+            id,
+            asked,
+            gone,
+            lease: None,
+            waiting: None,
+            entered: false,
+            doubt: false,
+            sure: None,
+        };
+        acquiring.run()
     };
-    let (tell, told) = oneshot::channel();
-    // Who does not listen any more drops the handover, which gives the grant back.
-    tokio::spawn(async move { tell.send(acquiring.run().await).ok() });
-    let result = told.await;
-    drop(here);
-    let mut handover = match result {
-        Ok(handover) => handover?,
-        Err(_) => return Err(Error::new(ErrorKind::Broken, "the runtime is shutting down")),
+    let give_back = |(_, hold): (Grant, HoldRef)| {
+        tokio::spawn(async move { give.give_back(&hold).await });
     };
-    let (grant, _) = handover.granted.take().expect("it was put in and is taken once");
-    Ok(grant)
+    apart(work, give_back).await.map(|(grant, _)| grant)
 }
 
 struct Acquiring {
@@ -107,7 +88,7 @@ struct Acquiring {
     id: String,
     asked: Instant,
     /// Ends when the caller goes.
-    gone: watch::Receiver<()>,
+    gone: Gone,
     /// What the hold will hang on.
     lease: Option<Lease>,
     /// What it hangs on while it waits without a session.
@@ -141,7 +122,7 @@ enum Standing {
 }
 
 impl Acquiring {
-    async fn run(mut self) -> Result<Handover> {
+    async fn run(mut self) -> Result<(Grant, HoldRef)> {
         match self.take().await {
             Ok((held, entries)) => Ok(self.granted(&held, entries)),
             Err(error) => {
@@ -153,7 +134,7 @@ impl Acquiring {
         }
     }
 
-    fn granted(mut self, held: &Held, entries: u32) -> Handover {
+    fn granted(mut self, held: &Held, entries: u32) -> (Grant, HoldRef) {
         // A re-entry needs no lease of its own, and a hold none to wait on.
         let spare = [self.lease.take(), self.waiting.take()];
         spare.into_iter().flatten().for_each(|lease| self.core.leases.end(lease.id));
@@ -162,7 +143,7 @@ impl Acquiring {
         // It may end with its session sooner than by itself, and whoever has it must know before.
         let left = self.ask.ttl.map(|ttl| self.sure.map_or(ttl, |sure| sure.min(ttl)));
         let grant = Grant { token, left, entries, ended: None };
-        Handover { granted: Some((grant, hold)), core: self.core }
+        (grant, hold)
     }
 
     /// How long a cluster out of reach is waited for.
@@ -172,16 +153,11 @@ impl Acquiring {
             Wait::AtMost(wait) => self.asked.checked_add(wait.max(PATIENCE)),
             Wait::Forever => None,
         };
-        Patience::until(until, Some(self.gone.clone()))
+        Patience::until(until, self.gone.clone())
     }
 
     async fn look(&self) -> Result<Seen> {
         self.core.look(&self.names, self.session, &mut self.patience()).await
-    }
-
-    fn is_gone(&self) -> Result<()> {
-        // The sender never sends: it is only dropped.
-        if self.gone.has_changed().is_err() { Err(cancelled()) } else { Ok(()) }
     }
 
     async fn take(&mut self) -> Result<Taken> {
@@ -191,7 +167,7 @@ impl Acquiring {
                 Entered::Holds(taken) => return Ok(taken),
                 Entered::Seen(seen) => seen,
             };
-            self.is_gone()?;
+            self.gone.check()?;
             if !seen.session {
                 let wrong = "the session has ended; open a new one and ask again";
                 return Err(Error::new(ErrorKind::NoSession, wrong));
@@ -581,7 +557,7 @@ impl Acquiring {
             Wait::AtMost(wait) => self.asked.checked_add(wait),
             Wait::No | Wait::Forever => None,
         };
-        let too_late = async {
+        let over = async {
             match until {
                 Some(until) => sleep_until(until).await,
                 None => std::future::pending().await,
@@ -590,8 +566,8 @@ impl Acquiring {
         let mut gone = self.gone.clone();
         tokio::select! {
             biased;
-            _ = gone.changed() => Err(cancelled()),
-            () = too_late => Err(self.too_late()),
+            () = gone.wait() => Err(Gone::cancelled()),
+            () = over => Err(too_late(self.ask.wait)),
             changed = self.core.server.changed(&watched) => match changed {
                 Ok(()) => Ok(()),
                 Err(Fault::Away(why)) => {
@@ -616,15 +592,6 @@ impl Acquiring {
         }
     }
 
-    fn too_late(&self) -> Error {
-        let wait = match self.ask.wait {
-            Wait::AtMost(wait) => wait,
-            Wait::No | Wait::Forever => Duration::ZERO,
-        };
-        let wrong = format!("it was not free within {wait:?}; wait longer or try later");
-        Error::new(ErrorKind::TimedOut, wrong)
-    }
-
     /// Refuses to wait if that would never end.
     async fn look_for_circle(&self, seen: &Seen) -> Result<()> {
         let session = self.session.unwrap_or(0);
@@ -634,13 +601,11 @@ impl Acquiring {
         }
         let mut patience = self.patience();
         let lines = self.core.all_lines("", Some(seen.revision), &mut patience).await?;
-        match crate::circle::find(&lines, &self.id) {
-            Some(circle) => {
-                let wrong = format!("waiting would never end: {circle}; release one of them first");
-                Err(Error::new(ErrorKind::Deadlock, wrong))
-            }
-            None => Ok(()),
-        }
+        let own = lines.iter().find_map(|line| Some(line.list[line.find(&self.id)?].token));
+        let lines: Vec<_> = lines.iter().map(|line| (&*line.name, &line.list[..])).collect();
+        let Some(circle) = own.and_then(|token| circle::find(&lines, token)) else { return Ok(()) };
+        let wrong = format!("waiting would never end: {circle}; release one of them first");
+        Err(Error::new(ErrorKind::Deadlock, wrong))
     }
 
     /// Takes away, later, what an attempt that was given up may yet put into the lines.

@@ -1,12 +1,14 @@
 //! What `doctor` looks at.
 
 use async_trait::async_trait;
+use leasehold_api::engine::Gone;
 use leasehold_api::{Check, Checks, Error};
+use leasehold_contenders::random;
 use tokio::time::Instant;
 
 use crate::EtcdEngine;
 use crate::client::Client;
-use crate::connect::{Patience, random};
+use crate::connect::Patience;
 use crate::error::Fault;
 
 /// The kinds of alarms.
@@ -16,7 +18,7 @@ const CORRUPT: i32 = 2;
 const FLOOR_MAX: i64 = 5;
 
 fn patience() -> Patience {
-    Patience::until(Some(Instant::now()), None)
+    Patience::until(Some(Instant::now()), Gone::never())
 }
 
 fn unknown(what: &str, fault: Fault) -> Check {

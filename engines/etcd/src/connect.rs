@@ -10,8 +10,9 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use leasehold_api::engine::Gone;
 use leasehold_api::{Error, ErrorKind, Result, Retry};
-use tokio::sync::watch;
+use leasehold_contenders::jittered;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::client::Client;
@@ -26,35 +27,21 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 /// The first pause before asking again, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(25), Duration::from_secs(1));
 
-/// A number that nobody can guess.
-///
-/// # Errors
-/// `Broken` when the system has no randomness.
-pub(crate) fn random() -> Result<u64> {
-    let broken = |error| Error::new(ErrorKind::Broken, format!("no randomness: {error}"));
-    getrandom::u64().map_err(broken)
-}
-
-/// Names an operation, so that one whose answer was lost is known again.
-pub(crate) fn operation() -> Result<String> {
-    Ok(format!("{:016x}{:016x}", random()?, random()?))
-}
-
 /// How long a cluster out of reach is waited for.
 #[derive(Debug, Clone)]
 pub(crate) struct Patience {
     until: Option<Instant>,
     pause: Duration,
     /// Ends when nobody waits for the answer any more.
-    gone: Option<watch::Receiver<()>>,
+    gone: Gone,
 }
 
 impl Patience {
     pub fn usual() -> Self {
-        Self::until(Some(Instant::now() + PATIENCE), None)
+        Self::until(Some(Instant::now() + PATIENCE), Gone::never())
     }
 
-    pub fn until(until: Option<Instant>, gone: Option<watch::Receiver<()>>) -> Self {
+    pub fn until(until: Option<Instant>, gone: Gone) -> Self {
         Self { until, pause: PAUSES.0, gone }
     }
 
@@ -68,26 +55,14 @@ impl Patience {
             let wrong = format!("{url} cannot be reached: {why}");
             return Err(Error::new(ErrorKind::Unavailable, wrong).with_retry(Retry::Unknown));
         }
-        let spread = random().unwrap_or(0) % 1000;
-        let next = now + self.pause.mul_f64(0.5 + spread as f64 / 1000.0);
+        let next = now + jittered(self.pause);
         self.pause = (self.pause * 2).min(PAUSES.1);
         let next = self.until.map_or(next, |until| until.min(next));
-        let gone = async {
-            match &mut self.gone {
-                Some(gone) => drop(gone.changed().await),
-                None => std::future::pending().await,
-            }
-        };
         tokio::select! {
             () = sleep_until(next) => Ok(()),
-            () = gone => Err(cancelled()),
+            () = self.gone.wait() => Err(Gone::cancelled()),
         }
     }
-}
-
-/// What those are told who do not listen.
-pub(crate) fn cancelled() -> Error {
-    Error::new(ErrorKind::Cancelled, "nobody waits for it any more")
 }
 
 /// An answer, and whether an attempt before it may have been carried out.
@@ -113,7 +88,7 @@ impl Server {
         let client = Client::new(&config, ATTEMPT)?;
         let server = Self { config, link: Mutex::new((client, 0)) };
         // Whoever opens it wants to know soon that nobody is there.
-        let mut patience = Patience::until(Some(Instant::now() + ATTEMPT), None);
+        let mut patience = Patience::until(Some(Instant::now() + ATTEMPT), Gone::never());
         let status = server.ask(&mut patience, |client| async move { client.status().await });
         let status = match status.await {
             Ok(heard) => heard.answer,

@@ -13,11 +13,11 @@ use std::time::Duration;
 
 use leasehold_api::engine::HoldRef;
 use leasehold_api::{Error, ErrorKind, Result};
-use leasehold_contenders::limits;
+use leasehold_contenders::{limits, operation};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
-use crate::connect::{Patience, operation};
+use crate::connect::Patience;
 use crate::core::{Core, odd, us};
 use crate::lease::{Lease, seconds};
 use crate::part::{came_at, delete_all, present, put, rewrite, unchanged};

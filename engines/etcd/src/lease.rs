@@ -9,10 +9,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use leasehold_api::Result;
+use leasehold_contenders::random;
 use tokio::time::Instant;
 
 use crate::client::Client;
-use crate::connect::{Patience, Server, random};
+use crate::connect::{Patience, Server};
 use crate::error::Fault;
 
 /// Leases that are kept for the next hold.

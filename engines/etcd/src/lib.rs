@@ -13,7 +13,6 @@
 
 mod acquire;
 mod checks;
-mod circle;
 mod client;
 mod config;
 mod connect;

@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use leasehold_api::engine::{List, Listed, Register, RegisterView, Write};
 use leasehold_api::{Error, ErrorKind, Expect, RegisterTtl, Result, Retry};
-use leasehold_contenders::limits;
+use leasehold_contenders::{expected, limits, random};
 use tokio::time::Instant;
 
 use crate::client::Client;
-use crate::connect::{Patience, random};
+use crate::connect::Patience;
 use crate::core::{Core, odd, us};
 use crate::error::Fault;
 use crate::lease::seconds;
@@ -71,7 +71,7 @@ fn valid(ask: &Write) -> Result<()> {
 }
 
 /// What must hold of the register in the transaction.
-fn expected(key: &[u8], expect: Expect) -> Option<Compare> {
+fn compared(key: &[u8], expect: Expect) -> Option<Compare> {
     match expect {
         Expect::Anything => None,
         Expect::Absent => Some(absent(key.to_vec())),
@@ -82,27 +82,6 @@ fn expected(key: &[u8], expect: Expect) -> Option<Compare> {
             Some(unchanged(key.to_vec(), version))
         }
     }
-}
-
-fn is_as_expected(expect: Expect, is: Option<u64>) -> bool {
-    match expect {
-        Expect::Anything => true,
-        Expect::Absent => is.is_none(),
-        Expect::Present => is.is_some(),
-        Expect::Version(version) => is == Some(version),
-    }
-}
-
-fn conflict(expect: Expect, is: Option<u64>) -> Error {
-    let wanted = match expect {
-        Expect::Anything => "anything".to_owned(),
-        Expect::Absent => "no value".to_owned(),
-        Expect::Present => "a value".to_owned(),
-        Expect::Version(version) => format!("version {version}"),
-    };
-    let is = is.map_or("no value".to_owned(), |version| format!("version {version}"));
-    let wrong = format!("{wanted} was expected, there is {is}; read it and decide again");
-    Error::new(ErrorKind::Conflict, wrong)
 }
 
 /// What came of an attempt to write.
@@ -136,7 +115,7 @@ impl Writing<'_> {
         compares.extend(match seen {
             Some(Some(kv)) => Some(unchanged(self.key.clone(), kv.mod_revision)),
             Some(None) => Some(absent(self.key.clone())),
-            None => expected(&self.key, self.ask.expect),
+            None => compared(&self.key, self.ask.expect),
         });
         let op = match (&self.ask.value, self.ask.ttl) {
             (None, _) => delete(self.key.clone()),
@@ -206,9 +185,7 @@ impl Writing<'_> {
         loop {
             if let Some(seen) = &seen {
                 let is = seen.as_ref().map(|kv| kv.mod_revision.unsigned_abs());
-                if !is_as_expected(self.ask.expect, is) {
-                    return Err(self.doubtful(conflict(self.ask.expect, is)));
-                }
+                expected(self.ask.expect, is).map_err(|error| self.doubtful(error))?;
             }
             let before = seen.as_ref().map(Option::as_ref);
             let now = match self.attempt(before, &mut patience).await? {
@@ -224,9 +201,7 @@ impl Writing<'_> {
                 return Ok(kv.mod_revision.unsigned_abs());
             }
             let is = now.as_ref().map(|kv| kv.mod_revision.unsigned_abs());
-            if !is_as_expected(self.ask.expect, is) {
-                return Err(self.doubtful(conflict(self.ask.expect, is)));
-            }
+            expected(self.ask.expect, is).map_err(|error| self.doubtful(error))?;
             // It is as expected: then it was seen otherwise, or the guard does not hold any more.
             if let Some((name, token)) = &self.ask.guard {
                 self.guard = self.core.guarded(name, *token, &mut patience).await?;

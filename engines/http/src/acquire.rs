@@ -16,15 +16,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::Method;
-use leasehold_api::engine::{Acquire, Grant, HoldRef, RequestId};
+use leasehold_api::engine::{Acquire, Gone, Grant, HoldRef, RequestId, apart};
 use leasehold_api::{Error, ErrorKind, Result, Wait};
 use leasehold_wire::lock::{AcquireLocks, Granted, WAIT_MS_MAX};
 use tokio::time::{Instant, timeout_at};
 
 use crate::ask::{Ask, Path, Repeat};
-use crate::gone::Gone;
 use crate::lock::of_session;
-use crate::server::{Bad, Patience, Server, read, withdrawn};
+use crate::server::{Bad, Patience, Server, read};
 use crate::{HttpEngine, is};
 
 /// The longest wait that a door accepts.
@@ -112,7 +111,7 @@ impl HttpEngine {
         let undo = Undo { server: server.clone(), ask: ask.clone() };
         let reentrant = ask.reentrant;
         let work = |gone| Acquiring { server, ask, request, gone }.run();
-        let granted = crate::gone::apart(work, |granted: Granted| {
+        let granted = apart(work, |granted: Granted| {
             tokio::spawn(async move { undo.release(granted.token).await });
         });
         let granted = granted.await?;
@@ -140,7 +139,7 @@ impl Acquiring {
         let mut patience = Patience::of(left.patience(self.server.patience));
         let result = loop {
             if self.gone.is_so() {
-                break Err(withdrawn());
+                break Err(Gone::cancelled());
             }
             let now = left.now();
             let wait = if now.is_zero() { Wait::No } else { Wait::AtMost(now) };
@@ -149,7 +148,7 @@ impl Acquiring {
                 Ok(body) => break read(&body),
                 Err(Bad::Withdrawn) => {
                     patience.lost = true;
-                    break Err(withdrawn());
+                    break Err(Gone::cancelled());
                 }
                 Err(Bad::Refused(error)) => match self.refused(error, left, patience.lost)? {
                     None => patience = Patience::of(left.patience(self.server.patience)),
@@ -164,7 +163,7 @@ impl Acquiring {
                     // Nobody has to wait for a caller who is gone.
                     let borne = tokio::select! {
                         borne = pause => borne,
-                        () = self.gone.wait() => Err(withdrawn()),
+                        () = self.gone.wait() => Err(Gone::cancelled()),
                     };
                     if let Err(error) = borne {
                         break Err(error);

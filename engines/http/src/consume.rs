@@ -22,7 +22,7 @@ use futures_core::Stream;
 use futures_core::stream::BoxStream;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use leasehold_api::engine::{Consume, Delivered, Receipt};
+use leasehold_api::engine::{Consume, Delivered, Gone, Receipt, apart};
 use leasehold_api::{Error, ErrorKind, Result, Retry};
 use leasehold_wire::Problem;
 use leasehold_wire::message::Delivery;
@@ -30,12 +30,11 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::ask::{Ask, Path, Repeat};
-use crate::gone::Gone;
 use crate::line::Line;
 use crate::lines::Flowing;
 use crate::lock::{named, of_session};
 use crate::receive::give_back;
-use crate::server::{Bad, Patience, Server, judge, read, withdrawn};
+use crate::server::{Bad, Patience, Server, judge, read};
 
 /// A server says so every 15 seconds that a stream lives; three times nothing, and it does not.
 const SILENCE_MAX: Duration = Duration::from_secs(45);
@@ -101,7 +100,7 @@ pub(crate) async fn open(
         tokio::spawn(Pump { server, reader, put, left, no_ack }.run());
         Ok(Deliveries { came, back: Some(back) })
     };
-    Ok(Box::pin(crate::gone::apart(work, drop).await?))
+    Ok(Box::pin(apart(work, drop).await?))
 }
 
 /// Asks until the stream begins. Asking again is safe: the consumer of a broken connection is
@@ -127,11 +126,11 @@ async fn begin(server: &Server, ask: &Ask, mut gone: Gone) -> Result<Flowing> {
         };
         let error = match bad {
             Bad::Refused(error) => error,
-            Bad::Withdrawn => withdrawn(),
+            Bad::Withdrawn => Gone::cancelled(),
             Bad::Setback(setback) => {
                 let borne = tokio::select! {
                     borne = patience.bear(server.url(), Repeat::Yes, setback) => borne,
-                    () = gone.wait() => Err(withdrawn()),
+                    () = gone.wait() => Err(Gone::cancelled()),
                 };
                 match borne {
                     Ok(()) => continue,

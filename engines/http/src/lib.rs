@@ -12,7 +12,6 @@
 mod acquire;
 mod ask;
 mod consume;
-mod gone;
 mod line;
 mod lines;
 mod lock;

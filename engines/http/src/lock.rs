@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use hyper::Method;
 use leasehold_api::engine::{
     Acquire, Grant, HoldRef, List, Listed, LockEngine, LockView, OpenSession, Register,
-    RegisterView, Session, SessionRef, Write,
+    RegisterView, Session, SessionRef, Write, apart,
 };
 use leasehold_api::{Error, ErrorKind, Guarantees, Result};
 use leasehold_wire::lock::{Checked, ForceReleased, Locks, Release, Released, Renew, Renewed};
@@ -137,7 +137,7 @@ impl LockEngine for HttpEngine {
         let work = |mut gone| async move { server.ask_while(&request, &mut gone).await.read() };
         let resumes = ask.resume.is_some();
         let undo = self.clone();
-        let opened = crate::gone::apart(work, move |opened: session::Session| {
+        let opened = apart(work, move |opened: session::Session| {
             // A session that was taken up is as it was before, its owner's.
             if resumes {
                 return;

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use hyper::Method;
-use leasehold_api::engine::{Delivered, Receipt, Receive};
+use leasehold_api::engine::{Delivered, Gone, Receipt, Receive, apart};
 use leasehold_api::{ErrorKind, Result, Verdict};
 use leasehold_wire::message::{Deliveries, Delivery, Settle, Settled};
 use leasehold_wire::time::{ms, ms_of};
@@ -15,9 +15,8 @@ use std::time::Duration;
 
 use crate::acquire::Left;
 use crate::ask::{Ask, Path, Repeat};
-use crate::gone::Gone;
 use crate::lock::{named, of_session};
-use crate::server::{Bad, Patience, Server, read, withdrawn};
+use crate::server::{Bad, Patience, Server, read};
 use crate::{HttpEngine, is};
 
 impl HttpEngine {
@@ -25,7 +24,7 @@ impl HttpEngine {
         let (server, ask) = (self.server.clone(), ask.clone());
         let back = server.clone();
         let work = |gone| Receiving { server, ask, gone }.run();
-        let came = crate::gone::apart(work, move |came: Vec<Delivered>| {
+        let came = apart(work, move |came: Vec<Delivered>| {
             let receipts = came.into_iter().map(|one| one.receipt).collect();
             tokio::spawn(give_back(back, receipts));
         });
@@ -71,13 +70,13 @@ impl Receiving {
                     patience = Patience::of(left.patience(self.server.patience));
                     continue;
                 }
-                Err(Bad::Withdrawn) => withdrawn(),
+                Err(Bad::Withdrawn) => Gone::cancelled(),
                 Err(Bad::Refused(error)) => error,
                 Err(Bad::Setback(setback)) => {
                     let url = self.server.url();
                     let borne = tokio::select! {
                         borne = patience.bear(url, Repeat::Yes, setback) => borne,
-                        () = self.gone.wait() => Err(withdrawn()),
+                        () = self.gone.wait() => Err(Gone::cancelled()),
                     };
                     match borne {
                         Ok(()) => continue,

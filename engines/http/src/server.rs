@@ -14,13 +14,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::StatusCode;
+use leasehold_api::engine::Gone;
 use leasehold_api::{Error, ErrorKind, Result, Retry};
 use leasehold_wire::Problem;
 use serde::de::DeserializeOwned;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::ask::{Ask, Repeat};
-use crate::gone::Gone;
 use crate::lines::{Failure, Lines, Whole};
 
 /// First and longest pause between two attempts.
@@ -190,14 +190,14 @@ impl Server {
                 Err(Bad::Setback(setback)) => {
                     let borne = tokio::select! {
                         borne = patience.bear(self.url(), ask.repeat, setback) => borne,
-                        () = gone.wait() => Err(withdrawn()),
+                        () = gone.wait() => Err(Gone::cancelled()),
                     };
                     match borne {
                         Ok(()) => continue,
                         Err(error) => error,
                     }
                 }
-                Err(Bad::Withdrawn) => withdrawn(),
+                Err(Bad::Withdrawn) => Gone::cancelled(),
             };
             let answer = Err(error.asking(&ask.asked));
             return Heard { answer, again: patience.lost };
@@ -225,11 +225,6 @@ impl Server {
     pub async fn breathe(&self) {
         sleep(jittered(PAUSE_MAX)).await;
     }
-}
-
-/// What those are told who do not listen.
-pub(crate) fn withdrawn() -> Error {
-    Error::new(ErrorKind::Cancelled, "nobody waits for it any more")
 }
 
 /// What an answer means. Only problem details are the server's own word.

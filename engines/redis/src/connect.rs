@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use leasehold_api::{Error, ErrorKind, Result, Retry};
+use leasehold_contenders::jittered;
 use redis::aio::MultiplexedConnection;
 use redis::{
     AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, IntoConnectionInfo,
@@ -327,8 +328,7 @@ impl Patience {
 
     /// Those who lost the same server must not all come back at once.
     pub async fn pause(&mut self) {
-        let spread = crate::random().unwrap_or(0) % 1000;
-        let pause = self.pause.mul_f64(0.5 + spread as f64 / 1000.0);
+        let pause = jittered(self.pause);
         self.pause = (self.pause * 2).min(PAUSES.1);
         sleep(pause).await;
     }

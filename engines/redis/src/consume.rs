@@ -14,12 +14,11 @@ use futures_core::Stream;
 use futures_core::stream::BoxStream;
 use leasehold_api::engine::{Consume, Delivered, Receipt};
 use leasehold_api::{Error, ErrorKind, Result};
-use leasehold_contenders::{SessionState, limits};
+use leasehold_contenders::{SessionState, limits, operation};
 use tokio::sync::{Notify, oneshot};
 
 use crate::bells::Listener;
 use crate::connect::Patience;
-use crate::new_request;
 use crate::queue::{Inner, place};
 use crate::receive::{Take, credit};
 use crate::script::{self, Args};
@@ -127,7 +126,7 @@ pub(crate) async fn consume(
     limits::name(&ask.queue)?;
     credit(ask.prefetch)?;
     let state = inner.sessions.find(ask.session.id)?;
-    let id = new_request()?;
+    let id = operation()?;
     let consumer = Consumer { inner: inner.clone(), ask: ask.clone(), id, queue: 0, state };
     let (tell, told) = oneshot::channel();
     tokio::spawn(consumer.open(tell));

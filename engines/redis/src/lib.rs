@@ -26,7 +26,7 @@ mod script;
 
 use std::sync::Arc;
 
-use leasehold_api::{Engine, Error, ErrorKind, Result};
+use leasehold_api::{Engine, Result};
 use leasehold_contenders::{LineEngine, Sessions};
 
 use crate::bells::Bells;
@@ -79,17 +79,4 @@ async fn open(config: Config) -> Result<Engine> {
         queues: Some(Arc::new(Queues { queues, locks, book })),
         checks: Some(Arc::new(RedisChecks { link })),
     })
-}
-
-/// A number that nobody can guess.
-fn random() -> Result<u64> {
-    let mut bytes = [0; 8];
-    let none = |error| Error::new(ErrorKind::Broken, format!("the system's randomness: {error}"));
-    getrandom::fill(&mut bytes).map_err(none)?;
-    Ok(u64::from_le_bytes(bytes))
-}
-
-/// The name of a request that was not given one.
-fn new_request() -> Result<String> {
-    Ok(format!("{:016x}{:016x}", random()?, random()?))
 }

@@ -15,14 +15,14 @@ use leasehold_api::engine::{
     Published, QueueConfig, QueueEngine, QueueView, Receipt, Receive, RequestId, Target, Verdict,
 };
 use leasehold_api::{Error, ErrorKind, Guarantees, Result};
-use leasehold_contenders::{InHand, LineEngine, Sessions, limits};
+use leasehold_contenders::{InHand, LineEngine, Sessions, limits, operation};
 use redis::Value;
 
 use crate::bells::Bells;
 use crate::book::{RedisBook, range};
 use crate::connect::Link;
 use crate::script::{self, Args, Reply, Script, odd, us};
-use crate::{keeper, message, new_request};
+use crate::{keeper, message};
 
 /// Messages of one script's work, where it could be any number.
 const CHUNK: u32 = 500;
@@ -141,7 +141,7 @@ pub(crate) fn refusal(reply: &mut Reply) -> Result<Error> {
 pub(crate) fn request_text(request: Option<RequestId>) -> Result<String> {
     match request {
         Some(request) => Ok(format!("{:032x}", request.0)),
-        None => new_request(),
+        None => operation(),
     }
 }
 
@@ -263,7 +263,7 @@ impl RedisQueues {
             return Err(Error::new(ErrorKind::Invalid, wrong));
         }
         let mut args = Args::default();
-        args.text(&new_request()?);
+        args.text(&operation()?);
         for receipt in receipts {
             put_settle(&mut args, receipt, verdict)?;
         }
@@ -293,7 +293,7 @@ impl RedisQueues {
         let (mut count, mut rounds) = (0, None);
         loop {
             let mut args = Args::default();
-            args.text(name).number(CHUNK).text(&new_request()?);
+            args.text(name).number(CHUNK).text(&operation()?);
             let mut reply = self.inner.ask(&script::PURGE, &args).await?;
             count += reply.number("count")?;
             let left = reply.number("rest")?;
@@ -313,7 +313,7 @@ impl RedisQueues {
         while count < max {
             let some = CHUNK.min(max - count);
             let mut args = Args::default();
-            args.text(from).text(to.unwrap_or_default()).number(some).text(&new_request()?);
+            args.text(from).text(to.unwrap_or_default()).number(some).text(&operation()?);
             let moved = self.inner.ask(&script::REDRIVE, &args).await?.number("count")? as u32;
             count += moved;
             if moved < some {
@@ -375,7 +375,7 @@ impl QueueEngine for Queues {
         let asked = asking("delete queue", name);
         limits::name(name).map_err(&asked)?;
         let mut args = Args::default();
-        args.text(name).flag(if_unused).flag(if_empty).text(&new_request()?);
+        args.text(name).flag(if_unused).flag(if_empty).text(&operation()?);
         let reply = self.queues.inner.ask(&script::DELETE, &args).await;
         reply.and_then(|mut reply| reply.number("count")).map_err(asked)
     }

@@ -8,15 +8,15 @@ use std::time::Duration;
 
 use leasehold_api::engine::{Delivered, Receipt, Receive, SessionRef};
 use leasehold_api::{Error, ErrorKind, Result, Wait};
-use leasehold_contenders::limits;
+use leasehold_contenders::{limits, operation};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
 
 use crate::bells::Listener;
 use crate::connect::Patience;
+use crate::message;
 use crate::queue::{CREDIT_MAX, Inner};
 use crate::script::{self, Args, Reply};
-use crate::{message, new_request};
 
 /// How long nobody waits.
 const FOREVER: Duration = Duration::from_secs(100 * 366 * 86_400);
@@ -47,7 +47,7 @@ impl Take<'_> {
         let ttl = inner.session(self.session.id)?;
         let mut args = Args::default();
         args.text(self.queue).number(self.session.id).time(ttl).number(self.max);
-        args.time(self.lease).text(self.consumer).flag(self.no_ack).text(&new_request()?);
+        args.time(self.lease).text(self.consumer).flag(self.no_ack).text(&operation()?);
         let mut reply = inner.ask(&script::TAKE, &args).await?;
         let queue = reply.number("queue's number")?;
         let again = reply.number("mark")? == 1;

@@ -20,14 +20,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use leasehold_api::engine::{Acquire, Grant, HoldRef, Mode};
+use leasehold_api::engine::{Acquire, Gone, Grant, HoldRef, Mode, apart};
 use leasehold_api::{Error, ErrorKind, Result, Wait};
-use leasehold_contenders::{Contender, SessionState, limits, line};
-use tokio::sync::{oneshot, watch};
+use leasehold_contenders::{Contender, SessionState, circle, limits, line, operation, too_late};
 use tokio::time::{Instant, sleep_until, timeout};
 use zookeeper_client::{Client, CreateMode, OneshotWatcher};
 
-use crate::connect::{Heard, Link, PATIENCE, Patience, cancelled, random};
+use crate::connect::{Heard, Link, PATIENCE, Patience};
 use crate::core::{Core, us};
 use crate::error::{Fault, Tried};
 use crate::holds::{Granted, Held, written};
@@ -35,21 +34,6 @@ use crate::place::{Line, Stand};
 
 /// How long a refusal waits for its contender to leave the line.
 const LEAVING: Duration = Duration::from_secs(1);
-
-/// A grant on its way. If nobody takes it, it goes back.
-struct Handover {
-    granted: Option<(Grant, HoldRef)>,
-    core: Arc<Core>,
-}
-
-impl Drop for Handover {
-    fn drop(&mut self) {
-        if let Some((_, hold)) = self.granted.take() {
-            let core = self.core.clone();
-            tokio::spawn(async move { core.give_back(&hold).await });
-        }
-    }
-}
 
 /// Takes locks, all or none.
 pub(crate) async fn acquire(core: &Arc<Core>, ask: &Acquire) -> Result<Grant> {
@@ -63,31 +47,28 @@ pub(crate) async fn acquire(core: &Arc<Core>, ask: &Acquire) -> Result<Grant> {
     };
     let id = match ask.request {
         Some(request) => format!("{:032x}", request.0),
-        None => format!("{:016x}{:016x}", random()?, random()?),
+        None => operation()?,
     };
-    let (here, gone) = watch::channel(());
-    let acquiring = Acquiring {
-        names: ask.wants.iter().map(|want| want.name.clone()).collect(),
-        session,
-        core: core.clone(),
-        ask: ask.clone(),
-        id,
-        asked: Instant::now(),
-        gone,
-        known: Vec::new(),
-        entered: None,
+    let (core, ask) = (core.clone(), ask.clone());
+    let give = core.clone();
+    let work = move |gone| {
+        let acquiring = Acquiring {
+            names: ask.wants.iter().map(|want| want.name.clone()).collect(),
+            session,
+            core,
+            ask,
+            id,
+            asked: Instant::now(),
+            gone,
+            known: Vec::new(),
+            entered: None,
+        };
+        acquiring.run()
     };
-    let (tell, told) = oneshot::channel();
-    // Who does not listen any more drops the handover, which gives the grant back.
-    tokio::spawn(async move { tell.send(acquiring.run().await).ok() });
-    let result = told.await;
-    drop(here);
-    let mut handover = match result {
-        Ok(handover) => handover?,
-        Err(_) => return Err(Error::new(ErrorKind::Broken, "the runtime is shutting down")),
+    let give_back = |(_, hold): (Grant, HoldRef)| {
+        tokio::spawn(async move { give.give_back(&hold).await });
     };
-    let (grant, _) = handover.granted.take().expect("it was put in and is taken once");
-    Ok(grant)
+    apart(work, give_back).await.map(|(grant, _)| grant)
 }
 
 struct Acquiring {
@@ -99,7 +80,7 @@ struct Acquiring {
     id: String,
     asked: Instant,
     /// Ends when the caller goes.
-    gone: watch::Receiver<()>,
+    gone: Gone,
     /// Contenders that were read, of each line.
     known: Vec<HashMap<String, Stand>>,
     /// It may stand in the lines, on this session with ZooKeeper.
@@ -119,7 +100,7 @@ enum Standing {
 }
 
 impl Acquiring {
-    async fn run(mut self) -> Result<Handover> {
+    async fn run(mut self) -> Result<(Grant, HoldRef)> {
         match self.take().await {
             Ok((held, entries)) => Ok(self.granted(&held, entries)),
             Err(error) => {
@@ -133,11 +114,11 @@ impl Acquiring {
         }
     }
 
-    fn granted(self, held: &Held, entries: u32) -> Handover {
+    fn granted(self, held: &Held, entries: u32) -> (Grant, HoldRef) {
         let (token, name) = (held.token, self.names[0].clone());
         let hold = HoldRef { name, token, hold: held.hold, session: self.ask.session.clone() };
         let grant = Grant { token, left: self.ask.ttl, entries, ended: Some(held.ended()) };
-        Handover { granted: Some((grant, hold)), core: self.core }
+        (grant, hold)
     }
 
     /// How long an ensemble out of reach is waited for.
@@ -147,7 +128,7 @@ impl Acquiring {
             Wait::AtMost(wait) => self.asked.checked_add(wait.max(PATIENCE)),
             Wait::Forever => None,
         };
-        Patience::until(until, Some(self.gone.clone()))
+        Patience::until(until, self.gone.clone())
     }
 
     /// The name of the contender's nodes: in a line, on a session with ZooKeeper.
@@ -162,10 +143,7 @@ impl Acquiring {
 
     /// Refuses to go on for nobody, or without the session.
     fn is_wanted(&self) -> Result<()> {
-        // The sender never sends: it is only dropped.
-        if self.gone.has_changed().is_err() {
-            return Err(cancelled());
-        }
+        self.gone.check()?;
         if self.session.as_ref().is_some_and(|session| session.is_over()) {
             return Err(no_session());
         }
@@ -419,7 +397,7 @@ impl Acquiring {
             Wait::AtMost(wait) => self.asked.checked_add(wait),
             Wait::No | Wait::Forever => None,
         };
-        let too_late = async {
+        let over = async {
             match until {
                 Some(until) => sleep_until(until).await,
                 None => std::future::pending().await,
@@ -434,9 +412,9 @@ impl Acquiring {
         let mut gone = self.gone.clone();
         tokio::select! {
             biased;
-            _ = gone.changed() => Err(cancelled().into()),
+            () = gone.wait() => Err(Gone::cancelled().into()),
             () = session_over => Err(no_session().into()),
-            () = too_late => Err(self.too_late().into()),
+            () = over => Err(too_late(self.ask.wait).into()),
             () = link.lost() => Err(Fault::Lost),
             changed = self.changed(link, lines) => changed,
         }
@@ -462,15 +440,6 @@ impl Acquiring {
         Ok(())
     }
 
-    fn too_late(&self) -> Error {
-        let wait = match self.ask.wait {
-            Wait::AtMost(wait) => wait,
-            Wait::No | Wait::Forever => Duration::ZERO,
-        };
-        let wrong = format!("it was not free within {wait:?}; wait longer or try later");
-        Error::new(ErrorKind::TimedOut, wrong)
-    }
-
     /// Refuses to wait if that would never end.
     async fn look_for_circle(&self, link: &Link) -> Tried<()> {
         let session = self.session.as_ref().map_or(0, |session| session.id);
@@ -481,7 +450,10 @@ impl Acquiring {
         let (mut patience, node) = (self.patience(), self.node(link));
         let mut find = async || {
             let lines = self.core.all_lines(link, &mut patience).await?;
-            Tried::Ok(crate::circle::find(&lines, &node))
+            let own = lines.iter().flat_map(|line| &line.stands).find(|own| own.node == node);
+            let token = own.map(|own| own.who.token);
+            let lines: Vec<_> = lines.iter().map(|line| (&*line.name, &line.list[..])).collect();
+            Tried::Ok(token.and_then(|token| circle::find(&lines, token)))
         };
         // Lines are read one after the other, so a circle may be put together from pieces of
         // different times. One that is found twice was there, whole, between the two.

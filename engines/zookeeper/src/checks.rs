@@ -1,6 +1,7 @@
 //! What `doctor` looks at.
 
 use async_trait::async_trait;
+use leasehold_api::engine::Gone;
 use leasehold_api::{Check, Checks, Error};
 use tokio::time::Instant;
 use zookeeper_client::Client;
@@ -27,7 +28,7 @@ impl Checks for ZookeeperEngine {
 
 impl ZookeeperEngine {
     async fn members(&self) -> Check {
-        let mut patience = Patience::until(Some(Instant::now()), None);
+        let mut patience = Patience::until(Some(Instant::now()), Gone::never());
         let call = |client: Client| async move { client.get_config().await };
         let config = match self.core.server.ask(&mut patience, call).await.said {
             Ok((config, _)) => String::from_utf8_lossy(&config).into_owned(),
@@ -51,7 +52,7 @@ impl ZookeeperEngine {
     }
 
     async fn session(&self) -> Check {
-        let mut patience = Patience::until(Some(Instant::now()), None);
+        let mut patience = Patience::until(Some(Instant::now()), Gone::never());
         match self.core.server.link(&mut patience).await {
             Ok(link) => {
                 let timeout = link.client.session_timeout();

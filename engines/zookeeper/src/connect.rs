@@ -14,7 +14,9 @@
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
+use leasehold_api::engine::Gone;
 use leasehold_api::{Error, ErrorKind, Result, Retry};
+use leasehold_contenders::jittered;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use zookeeper_client::{Acls, Client, CreateMode, CreateOptions};
@@ -31,46 +33,26 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(25), Duration::from_
 /// Signs of life within a session's timeout.
 const SIGNS: u32 = 6;
 
-/// A number that nobody can guess.
-///
-/// # Errors
-/// `Broken` when the system has no randomness.
-pub(crate) fn random() -> Result<u64> {
-    let broken = |error| Error::new(ErrorKind::Broken, format!("no randomness: {error}"));
-    getrandom::u64().map_err(broken)
-}
-
-/// A time between half and one and a half of another.
-fn jittered(pause: Duration) -> Duration {
-    let spread = random().unwrap_or(0) % 1000;
-    pause.mul_f64(0.5 + spread as f64 / 1000.0)
-}
-
-/// What those are told who do not listen.
-pub(crate) fn cancelled() -> Error {
-    Error::new(ErrorKind::Cancelled, "nobody waits for it any more")
-}
-
 /// How long an ensemble out of reach is waited for.
 #[derive(Debug, Clone)]
 pub(crate) struct Patience {
     until: Option<Instant>,
     pause: Duration,
     /// Ends when nobody waits for the answer any more.
-    gone: Option<watch::Receiver<()>>,
+    gone: Gone,
 }
 
 impl Patience {
     pub fn usual() -> Self {
-        Self::until(Some(Instant::now() + PATIENCE), None)
+        Self::until(Some(Instant::now() + PATIENCE), Gone::never())
     }
 
     /// Until the session ends.
     pub fn endless() -> Self {
-        Self::until(None, None)
+        Self::until(None, Gone::never())
     }
 
-    pub fn until(until: Option<Instant>, gone: Option<watch::Receiver<()>>) -> Self {
+    pub fn until(until: Option<Instant>, gone: Gone) -> Self {
         Self { until, pause: PAUSES.0, gone }
     }
 
@@ -93,14 +75,7 @@ impl Patience {
         let next = self.until.map_or(next, |until| until.min(next));
         tokio::select! {
             () = sleep_until(next) => Ok(()),
-            () = Self::is_gone(&mut self.gone) => Err(cancelled()),
-        }
-    }
-
-    async fn is_gone(gone: &mut Option<watch::Receiver<()>>) {
-        match gone {
-            Some(gone) => drop(gone.changed().await),
-            None => std::future::pending().await,
+            () = self.gone.wait() => Err(Gone::cancelled()),
         }
     }
 
@@ -116,7 +91,7 @@ impl Patience {
         tokio::select! {
             done = what => return Ok(done),
             () = too_late => {}
-            () = Self::is_gone(&mut self.gone) => return Err(cancelled()),
+            () = self.gone.wait() => return Err(Gone::cancelled()),
         }
         Err(self.over(url, "it has not answered yet"))
     }

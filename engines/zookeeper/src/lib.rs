@@ -12,7 +12,6 @@
 
 mod acquire;
 mod checks;
-mod circle;
 mod config;
 mod connect;
 mod core;

@@ -15,12 +15,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use leasehold_api::engine::{List, Listed, Register, RegisterView, Write};
-use leasehold_api::{Error, ErrorKind, Expect, RegisterTtl, Result, Retry};
-use leasehold_contenders::limits;
+use leasehold_api::{Error, ErrorKind, RegisterTtl, Result, Retry};
+use leasehold_contenders::{expected, limits, random};
 use tokio::time::{Instant, timeout_at};
 use zookeeper_client::{Client, CreateMode, Error as Said, MultiWriteResult, Stat};
 
-use crate::connect::{Link, Patience, random};
+use crate::connect::{Link, Patience};
 use crate::core::{Core, us};
 use crate::error::{Fault, Tried};
 use crate::place::{token, unescaped};
@@ -109,22 +109,6 @@ fn valid(ask: &Write) -> Result<()> {
         limits::ttl(ttl)?;
     }
     Ok(())
-}
-
-/// Demands that the register is as expected.
-fn expected(expect: Expect, is: Option<u64>) -> Result<()> {
-    let (wanted, kept) = match expect {
-        Expect::Anything => return Ok(()),
-        Expect::Absent => ("no value".to_owned(), is.is_none()),
-        Expect::Present => ("a value".to_owned(), is.is_some()),
-        Expect::Version(wanted) => (format!("version {wanted}"), is == Some(wanted)),
-    };
-    if kept {
-        return Ok(());
-    }
-    let is = is.map_or("no value".to_owned(), |version| format!("version {version}"));
-    let wrong = format!("{wanted} was expected, there is {is}; read it and decide again");
-    Err(Error::new(ErrorKind::Conflict, wrong))
 }
 
 /// One write, over its attempts.

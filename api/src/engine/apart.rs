@@ -1,13 +1,13 @@
-//! Who still wants an answer.
+//! Who still wants an answer: how engines keep the promise that a dropped future leaves nothing.
 //!
 //! What leaves something behind (a grant, deliveries, a session) is asked for by a task of its own.
 //! The caller's future holds a [`Caller`]; when it is dropped the task's [`Gone`] resolves, and the
-//! task hangs up and gives back whatever comes nonetheless. An answer that nobody takes out of the
-//! channel gives itself back, see [`Owned`].
+//! task withdraws what it does and gives back whatever comes nonetheless. An answer that nobody
+//! takes out of the channel gives itself back, see [`Owned`].
 
 use tokio::sync::{oneshot, watch};
 
-use leasehold_api::{Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, Result};
 
 /// The caller's end: as long as it is there, somebody wants the answer.
 #[derive(Debug)]
@@ -15,9 +15,9 @@ struct Caller {
     _here: watch::Sender<()>,
 }
 
-/// Resolves when the caller is gone.
+/// Resolves when the caller of [`apart`] is gone.
 #[derive(Debug, Clone)]
-pub(crate) struct Gone(Option<watch::Receiver<()>>);
+pub struct Gone(Option<watch::Receiver<()>>);
 
 impl Gone {
     /// For requests whose future is the caller itself.
@@ -43,10 +43,23 @@ impl Gone {
             None => std::future::pending().await,
         }
     }
+
+    /// Demands that somebody still wants the answer.
+    ///
+    /// # Errors
+    /// [`cancelled`](Self::cancelled).
+    pub fn check(&self) -> Result<()> {
+        if self.is_so() { Err(Self::cancelled()) } else { Ok(()) }
+    }
+
+    /// What those are told who do not listen.
+    pub fn cancelled() -> Error {
+        Error::new(ErrorKind::Cancelled, "nobody waits for it any more")
+    }
 }
 
 /// A value that has to be given back unless somebody takes it.
-pub(crate) struct Owned<T, G: FnOnce(T) + Send>(Option<(T, G)>);
+struct Owned<T, G: FnOnce(T) + Send>(Option<(T, G)>);
 
 impl<T, G: FnOnce(T) + Send> Owned<T, G> {
     fn take(mut self) -> T {
@@ -63,8 +76,21 @@ impl<T, G: FnOnce(T) + Send> Drop for Owned<T, G> {
 }
 
 /// Runs something in a task of its own and waits for it. If this future is dropped the task is
-/// told; what it brings is given back.
-pub(crate) async fn apart<T, F>(
+/// told, and what it brings is given back. For engines; the task must end when its caller is gone.
+///
+/// # Errors
+/// What the work says; `Broken` when the runtime is shutting down.
+///
+/// ```
+/// use leasehold_api::engine::{Gone, apart};
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> leasehold_api::Result<()> {
+/// let work = |_gone: Gone| async { Ok(7) };
+/// let token = apart(work, |token: u64| println!("nobody wanted token {token}")).await?;
+/// assert_eq!(token, 7);
+/// # Ok(()) }
+/// ```
+pub async fn apart<T, F>(
     work: impl FnOnce(Gone) -> F + Send,
     give_back: impl FnOnce(T) + Send + 'static,
 ) -> Result<T>
