@@ -25,7 +25,8 @@ pub fn of_engine(name: &str) -> Option<Server> {
         "etcd" => etcd::start(),
         "mysql" => mysql::start(&[]),
         "postgres" => postgres::start(&[]),
-        "redis" => redis::start(&[]),
+        // What it confirms has to survive its death, and without this it may write later.
+        "redis" => redis::start(&["--appendfsync", "always"]),
         "zookeeper" => zookeeper::start(),
         _ => return None,
     })
