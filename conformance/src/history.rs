@@ -197,6 +197,11 @@ impl History {
         }
     }
 
+    /// Whether anybody published.
+    pub fn has_messages(&self) -> bool {
+        self.operations.values().any(|op| matches!(op.what, Asked::Publish { .. }))
+    }
+
     /// Judges everything.
     ///
     /// # Errors

@@ -1,9 +1,10 @@
-//! A real server, real client processes, and everything that can be done to them: clients are
-//! killed and paused, the server is killed and restarted. What the clients wrote down is judged by
-//! [`history`](crate::history).
+//! A real server, real client processes, and everything that can be done to them: both are killed
+//! and paused. The server is Leasehold's or that of another system, with an engine over it. What
+//! the clients wrote down is judged by [`history`](crate::history).
 //!
 //! ```text
 //! parent ── spawns ─► server            kill -9, start again on the same directory
+//!                                       SIGSTOP … SIGCONT
 //!        ── spawns ─► client process ─► its record, a file of lines
 //!                     kill -9, SIGSTOP … SIGCONT
 //! ```
@@ -11,31 +12,35 @@
 //! client that is killed leaves an operation without an end, which is what "unknown" means.
 //! Everything is ended by its own id, also when the parent fails.
 
+mod behind;
 pub mod client;
 
-use std::io::{self, Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::history::{History, Judged};
 
+use behind::Behind;
+pub use behind::Over;
+
 /// What to do to whom.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// The server's binary.
-    pub server: PathBuf,
+    /// What the clients talk to.
+    pub over: Over,
     /// This program, which plays the clients: `PROGRAM client …`.
     pub client: PathBuf,
     /// Client processes at one time.
     pub clients: usize,
-    /// How often the server is killed.
+    /// How often the server is killed, and before that paused.
     pub server_kills: u32,
     /// How often a client is killed or paused between two kills of the server.
     pub client_blows: u32,
+    /// How long a client's locks last without a sign of life. Pauses are longer.
+    pub ttl: Duration,
     /// Where choices come from.
     pub seed: u64,
 }
@@ -49,6 +54,10 @@ pub struct Outcome {
     pub killed: u32,
     /// Clients paused.
     pub paused: u32,
+    /// How often the server was killed; never, if it is not ours.
+    pub server_killed: u32,
+    /// Whether messages were published: some engines have no queues.
+    pub queues: bool,
     /// The longest time from starting a killed server again to its first answer.
     pub recovery: Duration,
 }
@@ -91,9 +100,9 @@ impl Chance {
 struct Stage {
     plan: Plan,
     directory: tempfile::TempDir,
-    port: u16,
-    server: Owned,
+    // Clients go before what they talk to.
     clients: Vec<Owned>,
+    behind: Behind,
     started: u32,
     chance: Chance,
     outcome: Outcome,
@@ -110,30 +119,26 @@ pub fn play(plan: Plan) -> Result<Outcome, String> {
     }
     for _ in 0..stage.plan.server_kills {
         for _ in 0..stage.plan.client_blows {
-            stage.pause(20, 120);
+            stage.wait(20, 120);
             stage.strike()?;
         }
-        stage.pause(20, 200);
-        stage.restart_server()?;
+        stage.wait(20, 200);
+        stage.strike_server()?;
     }
-    stage.pause(400, 600);
+    stage.wait(400, 600);
     stage.finish()
 }
 
 impl Stage {
     fn set(plan: Plan) -> Result<Self, String> {
         let directory = tempfile::tempdir().map_err(|e| e.to_string())?;
-        let port = free_port().map_err(|e| e.to_string())?;
         let chance = Chance(plan.seed);
-        let (server, _) = start_server(&plan.server, directory.path(), port)?;
+        let behind = Behind::start(&plan.over, directory.path())?;
         let judged = Judged::default();
-        let outcome = Outcome { judged, killed: 0, paused: 0, recovery: Duration::ZERO };
-        let clients = Vec::new();
-        Ok(Self { plan, directory, port, server, clients, started: 0, chance, outcome })
-    }
-
-    fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        let recovery = Duration::ZERO;
+        let outcome =
+            Outcome { judged, killed: 0, paused: 0, server_killed: 0, queues: false, recovery };
+        Ok(Self { plan, directory, clients: Vec::new(), behind, started: 0, chance, outcome })
     }
 
     fn record(&self, client: u32) -> PathBuf {
@@ -144,14 +149,15 @@ impl Stage {
         let number = self.started;
         self.started += 1;
         let mut call = Command::new(&self.plan.client);
-        call.args(["client", &self.url(), &number.to_string()]).arg(self.record(number));
+        call.args(["client", &self.behind.url(), &number.to_string()]).arg(self.record(number));
         call.arg((self.plan.seed.wrapping_add(u64::from(number))).to_string());
+        call.arg(self.plan.ttl.as_millis().to_string());
         let child = call.stdin(Stdio::piped()).spawn();
         self.clients.push(Owned(child.map_err(|e| format!("{:?}: {e}", self.plan.client))?));
         Ok(())
     }
 
-    fn pause(&mut self, least_ms: u64, most_ms: u64) {
+    fn wait(&mut self, least_ms: u64, most_ms: u64) {
         let ms = least_ms + self.chance.below(most_ms - least_ms);
         std::thread::sleep(Duration::from_millis(ms));
     }
@@ -166,20 +172,25 @@ impl Stage {
         }
         self.clients[victim].signal(Signal::STOP);
         self.outcome.paused += 1;
-        std::thread::sleep(client::TTL + client::TTL / 2);
+        std::thread::sleep(self.plan.ttl + self.plan.ttl / 2);
         self.clients[victim].signal(Signal::CONT);
         Ok(())
     }
 
-    fn restart_server(&mut self) -> Result<(), String> {
-        self.server.kill();
-        let (server, took) = start_server(&self.plan.server, self.directory.path(), self.port)?;
-        self.server = server;
-        self.outcome.recovery = self.outcome.recovery.max(took);
+    /// Pauses the server for longer than locks last, and kills it a moment later.
+    fn strike_server(&mut self) -> Result<(), String> {
+        if !self.behind.pause(self.plan.ttl + self.plan.ttl / 2) {
+            return Ok(());
+        }
+        self.wait(20, 200);
+        if let Some(took) = self.behind.restart()? {
+            self.outcome.server_killed += 1;
+            self.outcome.recovery = self.outcome.recovery.max(took);
+        }
         Ok(())
     }
 
-    /// Lets the clients end, has the queue emptied by one more, and judges.
+    /// Lets the clients end, has one more look at what is left, and judges.
     fn finish(mut self) -> Result<Outcome, String> {
         for client in &mut self.clients {
             // The end of its input is how it is asked to end.
@@ -193,16 +204,17 @@ impl Stage {
         }
         let number = self.started;
         let mut call = Command::new(&self.plan.client);
-        call.args(["drain", &self.url(), &number.to_string()]).arg(self.record(number));
+        call.args(["drain", &self.behind.url(), &number.to_string()]).arg(self.record(number));
         let status = call.status().map_err(|e| e.to_string())?;
         if !status.success() {
-            return Err(format!("the queue could not be emptied: {status}"));
+            return Err(format!("what is left could not be looked at: {status}"));
         }
         let mut history = History::default();
         for client in 0..=number {
             let record = std::fs::read_to_string(self.record(client)).map_err(|e| e.to_string())?;
             history.add(&record)?;
         }
+        self.outcome.queues = history.has_messages();
         self.outcome.judged = history.judge().inspect_err(|_| {
             let kept = self.directory.path().to_owned();
             eprintln!("the records are kept in {}", kept.display());
@@ -210,49 +222,4 @@ impl Stage {
         })?;
         Ok(self.outcome)
     }
-}
-
-/// A port that is free now, below those that systems give to outgoing connections: a client that
-/// knocks while the server is down could otherwise be given that very port, meet itself, and keep
-/// the server from coming back.
-///
-/// # Errors
-/// When none of a thousand is free.
-pub fn free_port() -> io::Result<u16> {
-    let first = 20_000 + (std::process::id() % 10_000) as u16;
-    let free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
-    let none = || io::Error::other(format!("no port in {first}..{} is free", first + 1000));
-    (first..first + 1000).find(free).ok_or_else(none)
-}
-
-/// Starts a server and waits until it answers; says how long that took.
-fn start_server(program: &Path, directory: &Path, port: u16) -> Result<(Owned, Duration), String> {
-    let began = Instant::now();
-    let mut call = Command::new(program);
-    call.args(["serve", "--http-listen", &format!("127.0.0.1:{port}"), "--data-dir"]);
-    call.arg(directory.join("data")).args(["--resp-listen", "off"]).stdout(Stdio::null());
-    let mut server = Owned(call.spawn().map_err(|e| format!("{}: {e}", program.display()))?);
-    while !answers(port) {
-        if let Ok(Some(status)) = server.0.try_wait() {
-            return Err(format!("the server ended at once: {status}"));
-        }
-        if began.elapsed() > crate::PATIENCE {
-            return Err("the server does not answer".to_owned());
-        }
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    Ok((server, began.elapsed()))
-}
-
-/// Whether the server says that it is ready.
-fn answers(port: u16) -> bool {
-    let ask = || -> io::Result<bool> {
-        let mut stream = TcpStream::connect(("127.0.0.1", port))?;
-        stream.set_read_timeout(Some(crate::PATIENCE))?;
-        stream.write_all(b"GET /readyz HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        Ok(answer.lines().next().is_some_and(|line| line.contains(" 200")))
-    };
-    ask().unwrap_or(false)
 }

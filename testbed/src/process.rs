@@ -1,39 +1,20 @@
 //! Servers as processes.
 
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tempfile::TempDir;
 
 /// How long a server may take to be ready, on a machine that is busy.
 const READY: Duration = Duration::from_secs(120);
 /// How often that is looked for.
-const LOOK: Duration = Duration::from_millis(50);
-
-/// A port of 127.0.0.1 that nobody uses, below those that the system gives to clients.
-///
-/// # Panics
-/// When none is found.
-pub fn free_port() -> u16 {
-    // Tests of one process run at the same time: each gets ports of its own.
-    static LAST: AtomicU16 = AtomicU16::new(0);
-    let first = 12_000 + (std::process::id() % 16_000) as u16;
-    LAST.compare_exchange(0, first, Ordering::SeqCst, Ordering::SeqCst).ok();
-    let next = |last: u16| if last >= 28_000 { 12_000 } else { last + 7 };
-    for _ in 0..16_000 {
-        let last = LAST.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |last| Some(next(last)));
-        let port = next(last.unwrap_or(first));
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
-    }
-    panic!("no port is free");
-}
+const LOOK: Duration = Duration::from_millis(20);
+/// The file with what a server says.
+const LOG: &str = "server.log";
 
 /// Where a program is: on the path, or in one of these directories.
 ///
@@ -65,11 +46,24 @@ pub fn as_user(user: &str, program: &Path, directory: &Path) -> Command {
     call
 }
 
+/// How one speaks to a kind of server.
+#[derive(Debug)]
+pub struct Kind {
+    /// The URL of an engine over the one at a port of 127.0.0.1.
+    pub url: fn(u16) -> String,
+    /// Whether the one at this port, which accepts connections, takes requests too.
+    pub is_ready: fn(u16) -> bool,
+}
+
+/// Of a server about which nothing more is known.
+const PLAIN: Kind = Kind { url: |port| format!("127.0.0.1:{port}"), is_ready: |_| true };
+
 /// A server that runs until this is dropped.
 #[derive(Debug)]
 pub struct Server {
     child: Option<Child>,
     call: Command,
+    kind: &'static Kind,
     /// What it keeps.
     pub directory: TempDir,
     /// Where it listens, on 127.0.0.1.
@@ -95,14 +89,21 @@ impl Server {
     /// # Panics
     /// When it does not start.
     pub fn start(directory: TempDir, port: u16, call: Command) -> Self {
-        let mut server = Self { child: None, call, directory, port };
+        Self::start_kind(&PLAIN, directory, port, call)
+    }
+
+    /// Starts a server of a kind and waits until it takes requests.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub fn start_kind(kind: &'static Kind, directory: TempDir, port: u16, call: Command) -> Self {
+        let mut server = Self { child: None, call, kind, directory, port };
         server.run();
         server
     }
 
     fn run(&mut self) {
-        let path = self.log();
-        let log = std::fs::File::options().create(true).append(true).open(&path);
+        let log = std::fs::File::options().create(true).append(true).open(self.file(LOG));
         let log = log.expect("its directory is ours");
         let other = log.try_clone().expect("it is open");
         // With its own process group all of it can be ended; with the death signal it does not
@@ -121,7 +122,9 @@ impl Server {
         call.stdin(Stdio::null()).stdout(log).stderr(other);
         self.child = Some(call.spawn().expect("setpriv is part of util-linux"));
         let began = Instant::now();
-        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+        while TcpStream::connect(("127.0.0.1", self.port)).is_err()
+            || !(self.kind.is_ready)(self.port)
+        {
             let ended = self.child.as_mut().and_then(|child| child.try_wait().ok().flatten());
             let late = began.elapsed() > READY;
             assert!(ended.is_none() && !late, "it does not start: {}", self.said());
@@ -129,13 +132,25 @@ impl Server {
         }
     }
 
-    fn log(&self) -> PathBuf {
-        self.directory.path().join("server.log")
+    /// One of its files.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
     }
 
     /// What it has said so far.
     pub fn said(&self) -> String {
-        std::fs::read_to_string(self.log()).unwrap_or_default()
+        std::fs::read_to_string(self.file(LOG)).unwrap_or_default()
+    }
+
+    /// The URL of an engine over it.
+    pub fn url(&self) -> String {
+        self.url_at(self.port)
+    }
+
+    /// The URL of an engine over it when it is reached through another port, such as a
+    /// [`Proxy`](crate::Proxy)'s.
+    pub fn url_at(&self, port: u16) -> String {
+        (self.kind.url)(port)
     }
 
     /// Its process id.
@@ -146,7 +161,21 @@ impl Server {
         self.child.as_ref().expect("it runs").id()
     }
 
-    /// Sends a signal to all of it, for instance STOP and CONT.
+    /// Those of its processes that have left its group, as PostgreSQL's do: known by the directory
+    /// that they work in, which nobody else has.
+    fn strays(&self) -> Vec<Pid> {
+        let of = |entry: std::fs::DirEntry| {
+            let pid = entry.file_name().to_str()?.parse().ok()?;
+            let works_in = std::fs::read_link(entry.path().join("cwd")).ok()?;
+            if !works_in.starts_with(self.directory.path()) {
+                return None;
+            }
+            Pid::from_raw(pid)
+        };
+        std::fs::read_dir("/proc").into_iter().flatten().flatten().filter_map(of).collect()
+    }
+
+    /// Sends a signal to all of it.
     pub fn signal(&self, signal: Signal) {
         if let Some(child) = &self.child
             && let Some(group) = Pid::from_raw(child.id().cast_signed())
@@ -154,6 +183,19 @@ impl Server {
             // It may have ended by itself.
             kill_process_group(group, signal).ok();
         }
+        for stray in self.strays() {
+            kill_process(stray, signal).ok();
+        }
+    }
+
+    /// Stops all of it without a word.
+    pub fn pause(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Lets it go on after [`pause`](Self::pause).
+    pub fn resume(&self) {
+        self.signal(Signal::CONT);
     }
 
     /// Kills it as a crash would.
@@ -162,9 +204,13 @@ impl Server {
         if let Some(mut child) = self.child.take() {
             child.wait().ok();
         }
+        while !self.strays().is_empty() {
+            self.signal(Signal::KILL);
+            std::thread::sleep(LOOK);
+        }
     }
 
-    /// Starts it again after [`kill`](Self::kill), with what it kept, on the same port.
+    /// Starts it again with what it kept, on the same port, after it was killed if it was not.
     pub fn restart(&mut self) {
         self.kill();
         self.run();

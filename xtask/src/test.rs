@@ -167,7 +167,7 @@ fn outage(kills: u64) -> Result<Verdict, String> {
     run::succeed(run::cargo().arg("build").args(packages).args(features).arg("--bins"))?;
     let built = run::target().join("debug");
     let mut call = Command::new(built.join("outage"));
-    call.arg(built.join("leasehold")).args(["--kills", &kills.to_string()]);
+    call.arg("--server").arg(built.join("leasehold")).args(["--kills", &kills.to_string()]);
     run::succeed(&mut call)?;
     Ok(Verdict::Passed(Counts { passed: 1, ..Counts::default() }))
 }

@@ -1,22 +1,10 @@
-//! The systems, started as the engines' own tests start them.
+//! The systems, started as tests start them.
 
 use std::any::Any;
 
-use super::ways::Way;
+use leasehold_testbed::{Server, servers};
 
-#[path = "../../../engines/postgres/tests/cluster/mod.rs"]
-mod cluster;
-#[path = "../../../engines/etcd/tests/server/mod.rs"]
-mod etcd;
-#[allow(dead_code, reason = "only the broker is used")]
-#[path = "../../../engines/amqp/tests/rabbit/mod.rs"]
-mod rabbit;
-#[path = "../../../engines/redis/tests/servers/mod.rs"]
-mod redis;
-#[path = "../../../engines/mysql/tests/started/mod.rs"]
-mod started;
-#[path = "../../../engines/zookeeper/tests/server/mod.rs"]
-mod zookeeper;
+use super::ways::Way;
 
 /// A system and the ways to be compared, ours first.
 pub struct System {
@@ -36,7 +24,7 @@ pub const SYSTEMS: &[System] = &[
     System { name: "files", start: files, locks: &[Way::Ours, Way::Flock], queues: &[] },
     System {
         name: "redis",
-        start: start_redis,
+        start: redis,
         locks: &[Way::Ours, Way::RedisPoll, Way::RedisList],
         queues: &[Way::Ours, Way::RedisStream],
     },
@@ -52,10 +40,10 @@ pub const SYSTEMS: &[System] = &[
         locks: &[Way::Ours, Way::MysqlUser],
         queues: &[Way::Ours, Way::MysqlTable],
     },
-    System { name: "etcd", start: start_etcd, locks: &[Way::Ours, Way::EtcdLock], queues: &[] },
+    System { name: "etcd", start: etcd, locks: &[Way::Ours, Way::EtcdLock], queues: &[] },
     System {
         name: "zookeeper",
-        start: start_zookeeper,
+        start: zookeeper,
         locks: &[Way::Ours, Way::ZooKeeperLock],
         queues: &[],
     },
@@ -71,33 +59,32 @@ fn files() -> Started {
     started(format!("file://{}", directory.path().display()), directory)
 }
 
-fn start_redis() -> Started {
-    let server = redis::redis(&["--appendfsync", "everysec"]);
-    started(format!("redis://127.0.0.1:{}", server.port), server)
+fn of(server: Server) -> Started {
+    started(server.url(), server)
+}
+
+fn redis() -> Started {
+    of(servers::redis::start(&["--appendfsync", "everysec"]))
 }
 
 fn postgres() -> Started {
-    let cluster = cluster::Cluster::start(&[]);
-    started(cluster.url(), cluster)
+    of(servers::postgres::start(&[]))
 }
 
 fn mysql() -> Started {
-    let server = started::mariadb(&[]);
-    started(started::url(server.port), server)
+    of(servers::mysql::start(&[]))
 }
 
-fn start_etcd() -> Started {
-    let server = etcd::etcd();
-    started(etcd::url(server.port), server)
+fn etcd() -> Started {
+    of(servers::etcd::start())
 }
 
-fn start_zookeeper() -> Started {
-    let server = zookeeper::zookeeper();
+fn zookeeper() -> Started {
+    let server = servers::zookeeper::start();
     // Short, so that the dead are missed for a short time.
-    started(format!("{}?session=2", zookeeper::url(server.port)), server)
+    started(format!("{}?session=2", server.url()), server)
 }
 
 fn amqp() -> Started {
-    let rabbit = rabbit::Rabbit::start("");
-    started(rabbit.url(), rabbit)
+    of(servers::rabbitmq::start(""))
 }

@@ -3,16 +3,16 @@
 use std::fs::File;
 use std::io::Write as _;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use leasehold::{Error, ErrorKind, Expect, Leasehold, LockGuard, QueueConfig};
+use leasehold::{Error, ErrorKind, Expect, Leasehold, LockGuard, QueueConfig, Queues};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::Chance;
 use crate::history::{Answer, Asked, Line};
 
-/// How long a client's locks last without a sign of life.
-pub const TTL: Duration = Duration::from_millis(300);
+/// How long the server may be away, on a machine that is busy.
+const AWAY: Duration = Duration::from_secs(60);
 const REGISTERS: u64 = 3;
 const LOCKS: u64 = 2;
 const QUEUE: &str = "outage";
@@ -26,6 +26,8 @@ pub struct Client {
     serial: u64,
     /// The newest version seen of each register: what compare-and-set expects.
     known: [u64; REGISTERS as usize],
+    /// Whether there are queues; some engines have locks alone.
+    queues: bool,
 }
 
 fn now() -> u64 {
@@ -39,22 +41,19 @@ impl Client {
     /// # Errors
     /// What could not be done, as text.
     pub async fn connect(url: &str, number: u64, record: &Path, seed: u64) -> Result<Self, String> {
-        let late = std::time::Instant::now() + crate::PATIENCE;
-        let at = loop {
-            match leasehold::connect(url).await {
-                Ok(at) => break at.with_label(format!("client-{number}")),
+        // Before all else: whoever is killed while it connects has a record, too.
+        let record = File::create(record).map_err(|e| e.to_string())?;
+        let late = Instant::now() + AWAY;
+        let (at, queues) = loop {
+            match open(url).await {
+                Ok((at, queues)) => break (at.with_label(format!("client-{number}")), queues),
                 // The server may be between its death and its restart.
-                Err(error) if std::time::Instant::now() > late => return Err(error.to_string()),
+                Err(error) if Instant::now() > late => return Err(error.to_string()),
                 Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
             }
         };
-        let record = File::create(record).map_err(|e| e.to_string())?;
-        let queue = at.queue(QUEUE);
-        let lease = Some(Duration::from_secs(2));
-        let config = QueueConfig { lease, ..QueueConfig::default() };
-        queue.declare(&config).await.map_err(|e| e.to_string())?;
         let known = [0; REGISTERS as usize];
-        Ok(Self { at, record, chance: Chance(seed), number, serial: 0, known })
+        Ok(Self { at, record, chance: Chance(seed), number, serial: 0, known, queues })
     }
 
     fn write(&mut self, line: &Line) {
@@ -78,11 +77,15 @@ impl Client {
         }
     }
 
-    /// Works until `ends` resolves.
+    /// Works until `ends` resolves, with locks that last so long without a sign of life.
     ///
     /// # Errors
     /// What must not happen, as text.
-    pub async fn work(&mut self, ends: impl Future<Output = ()>) -> Result<(), String> {
+    pub async fn work(
+        &mut self,
+        ttl: Duration,
+        ends: impl Future<Output = ()>,
+    ) -> Result<(), String> {
         let mut ends = std::pin::pin!(ends);
         loop {
             if futures_util::FutureExt::now_or_never(&mut ends).is_some() {
@@ -91,22 +94,32 @@ impl Client {
             match self.chance.below(10) {
                 0..3 => self.read().await,
                 3..5 => self.compare_and_set().await,
-                5..8 => self.under_lock().await,
-                8 => self.publish().await,
-                _ => self.consume(Duration::from_millis(50)).await.map(|_| ()),
+                5..8 => self.under_lock(ttl).await,
+                8 if self.queues => self.publish().await,
+                _ if self.queues => self.consume(Duration::from_millis(50)).await.map(|_| ()),
+                _ => self.under_lock(ttl).await,
             }?;
         }
     }
 
     async fn read(&mut self) -> Result<(), String> {
         let key = self.chance.below(REGISTERS) as u32;
-        let id = self.began(Asked::Read { key });
-        if let Ok(found) = self.at.register(key.to_le_bytes()).read().await {
-            let found = found.map(|r| (r.version, number_in(&r.value)));
-            self.known[key as usize] = found.map_or(0, |(version, _)| version);
-            self.ended(id, Some(Answer::Value(found)));
-        }
+        self.read_one(key).await;
         Ok(())
+    }
+
+    /// Reads a register; whether there was an answer.
+    async fn read_one(&mut self, key: u32) -> bool {
+        let id = self.began(Asked::Read { key });
+        let found = self.at.register(key.to_le_bytes()).read().await;
+        let Ok(found) = found else { return false };
+        let found = found.map(|r| (r.version, number_in(&r.value)));
+        // Those of locks are written whatever is in them.
+        if let Some(known) = self.known.get_mut(key as usize) {
+            *known = found.map_or(0, |(version, _)| version);
+        }
+        self.ended(id, Some(Answer::Value(found)));
+        true
     }
 
     async fn compare_and_set(&mut self) -> Result<(), String> {
@@ -135,10 +148,10 @@ impl Client {
     }
 
     /// Takes a lock, writes a register under its token, and keeps looking whether it is held.
-    async fn under_lock(&mut self) -> Result<(), String> {
+    async fn under_lock(&mut self, ttl: Duration) -> Result<(), String> {
         let lock = self.chance.below(LOCKS) as u32;
         let id = self.began(Asked::Acquire { lock });
-        let taken = self.at.lock(format!("outage/{lock}")).ttl(TTL);
+        let taken = self.at.lock(format!("outage/{lock}")).ttl(ttl);
         let guard = match taken.acquire_within(Duration::from_secs(2)).await {
             Ok(guard) => guard,
             Err(Error { kind: ErrorKind::TimedOut, .. }) => {
@@ -199,23 +212,43 @@ impl Client {
         Ok(true)
     }
 
-    /// Empties the queue: leases of the dead have to run out first.
+    /// Reads all registers, so that the last write of each is known, also one without an answer,
+    /// and empties the queue: leases of the dead have to run out first.
     ///
     /// # Errors
     /// When it does not become empty.
     pub async fn drain(&mut self) -> Result<(), String> {
-        let late = std::time::Instant::now() + 3 * crate::PATIENCE;
-        loop {
+        let late = Instant::now() + AWAY;
+        for key in 0..(REGISTERS + LOCKS) as u32 {
+            while !self.read_one(key).await {
+                if Instant::now() > late {
+                    return Err(format!("register {key} cannot be read"));
+                }
+            }
+        }
+        while self.queues {
             self.consume(Duration::from_millis(200)).await?;
             let view = self.at.queue(QUEUE).inspect().await.map_err(|e| e.to_string())?;
             if view.ready + view.in_flight + view.delayed == 0 {
                 return Ok(());
             }
-            if std::time::Instant::now() > late {
+            if Instant::now() > late {
                 return Err(format!("it does not become empty: {view:?}"));
             }
         }
+        Ok(())
     }
+}
+
+/// Connects and declares the queue, if the engine has queues that the judge knows.
+async fn open(url: &str) -> leasehold::Result<(Leasehold, bool)> {
+    let at = leasehold::connect(url).await?;
+    let queues = at.guarantees()?.require(Queues::Leased.into()).is_ok();
+    if queues {
+        let lease = Some(Duration::from_secs(2));
+        at.queue(QUEUE).declare(&QueueConfig { lease, ..QueueConfig::default() }).await?;
+    }
+    Ok((at, queues))
 }
 
 fn number_in(value: &[u8]) -> u64 {

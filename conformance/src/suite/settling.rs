@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use leasehold_api::{DeadLetter, ErrorKind, Management, QueueConfig};
+use futures_util::FutureExt as _;
+use leasehold_api::{Consumer, DeadLetter, Delivery, ErrorKind, Management, QueueConfig, Verdict};
 
 use super::queues::{counted, next, queue, view};
 use super::{SHORT, cases, ensure, gives, refused, until};
-use crate::{Outcome, Target};
+use crate::{Failure, Outcome, Target};
 
 cases! { "settling" needs Queues::Acked:
     a_returned_message_comes_again_in_its_place;
@@ -134,8 +135,8 @@ async fn an_ack_counts_once(target: &Target) -> Outcome {
     let mut consumer = queue.consume().await?;
     let receipt = next(&mut consumer).await?.into_receipt();
     let engine = a.engine().queues.clone().expect("it has queues");
-    engine.settle(std::slice::from_ref(&receipt), leasehold_api::Verdict::Ack).await?;
-    let again = engine.settle(&[receipt], leasehold_api::Verdict::Ack).await;
+    engine.settle(std::slice::from_ref(&receipt), Verdict::Ack).await?;
+    let again = engine.settle(&[receipt], Verdict::Ack).await;
     refused(again, ErrorKind::Stale)?;
     Ok(())
 }
@@ -158,16 +159,31 @@ async fn a_lost_lease_makes_the_ack_stale(target: &Target) -> Outcome {
 async fn what_nobody_settles_comes_again(target: &Target) -> Outcome {
     let config = QueueConfig { lease: Some(SHORT), ..QueueConfig::default() };
     let (a, queue) = queue(target, "forgotten", config).await?;
+    let engine = a.engine().queues.clone().expect("it has queues");
     queue.publish_all((0..300u16).map(|i| i.to_le_bytes())).await?;
     let mut consumer = queue.consume().prefetch(200).await?;
-    let mut again = std::collections::BTreeSet::new();
-    while again.len() < 300 {
-        let delivery = next(&mut consumer).await?;
-        if delivery.attempt > 1 {
-            again.insert(delivery.body().to_vec());
-            delivery.ack().await?;
-        } else {
-            delivery.into_receipt();
+    let mut settled = std::collections::BTreeSet::new();
+    while settled.len() < 300 {
+        let (mut bodies, mut receipts) = (Vec::new(), Vec::new());
+        for delivery in all_there(&mut consumer).await? {
+            // What comes for the first time is forgotten.
+            if delivery.attempt > 1 {
+                bodies.push(delivery.body().to_vec());
+                receipts.push(delivery.into_receipt());
+            } else {
+                delivery.into_receipt();
+            }
+        }
+        if receipts.is_empty() {
+            continue;
+        }
+        // All of them in one request: a store that syncs each could not settle so many, one after
+        // the other, before the lease of the last one is over.
+        match engine.settle(&receipts, Verdict::Ack).await {
+            Ok(_) => settled.extend(bodies),
+            // It was over all the same. So nobody has settled them, and they come again.
+            Err(error) if error.kind == ErrorKind::Stale => {}
+            Err(error) => return Err(error.into()),
         }
     }
     if gives(&a, Management::Counts)? {
@@ -175,6 +191,18 @@ async fn what_nobody_settles_comes_again(target: &Target) -> Outcome {
         until("the end of the rest", over).await?;
     }
     Ok(())
+}
+
+/// Waits for a delivery, and takes those that are there besides.
+async fn all_there(consumer: &mut Consumer) -> Result<Vec<Delivery>, Failure> {
+    let mut there = vec![next(consumer).await?];
+    while let Some(came) = consumer.next().now_or_never() {
+        match came? {
+            Some(delivery) => there.push(delivery),
+            None => break,
+        }
+    }
+    Ok(there)
 }
 
 async fn a_lease_can_be_extended(target: &Target) -> Outcome {

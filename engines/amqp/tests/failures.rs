@@ -1,14 +1,20 @@
 //! Failures that have happened to others: cut lines, dead holders, double tokens, dead brokers.
 
-mod rabbit;
-
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use leasehold_api::{Ending, ErrorKind, Leasehold, QueueConfig};
 use leasehold_testbed::Proxy;
-use rabbit::{LONG, Rabbit, handle};
+use leasehold_testbed::servers::rabbitmq;
 use tokio::time::{Instant, timeout};
+
+/// Longer than anything takes that must come: two to three heartbeats of 2 s, and a slow machine.
+const LONG: Duration = Duration::from_secs(60);
+
+/// A handle with connections of its own.
+async fn handle(url: &str) -> Leasehold {
+    Leasehold::new(leasehold_amqp::connect(url).await.expect("it answers"))
+}
 
 /// How many tokens a lock's queue has ready.
 async fn ready(a: &Leasehold, lock: &str) -> u64 {
@@ -30,8 +36,8 @@ async fn is_back(a: &Leasehold, lock: &str) {
 /// it to another.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_is_cut_off_knows_before_the_next_is_granted() {
-    let rabbit = Rabbit::start("");
-    let proxy = Proxy::to(rabbit.server.port).await;
+    let rabbit = rabbitmq::start("");
+    let proxy = Proxy::to(rabbit.port).await;
     let cut = handle(&format!("amqp://127.0.0.1:{}/?heartbeat=2", proxy.port())).await;
     let other = handle(&rabbit.url()).await;
     // Its own deadline is far away, so it is the connection that has to tell.
@@ -57,13 +63,13 @@ async fn who_is_cut_off_knows_before_the_next_is_granted() {
 /// F18: a token is not used up by holders that die.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_token_outlives_many_dead_holders() {
-    let rabbit = Rabbit::start("");
+    let rabbit = rabbitmq::start("");
     for kind in ["classic", "quorum"] {
         let lock = format!("dying-{kind}");
         let watcher = handle(&format!("{}?locks={kind}", rabbit.url())).await;
         let mut last = 0;
         for _ in 0..25 {
-            let proxy = Proxy::to(rabbit.server.port).await;
+            let proxy = Proxy::to(rabbit.port).await;
             let url = format!("amqp://127.0.0.1:{}?locks={kind}", proxy.port());
             let dies = handle(&url).await;
             let guard = dies.lock(&*lock).acquire_within(LONG).await.expect("it comes back");
@@ -84,7 +90,7 @@ async fn a_token_outlives_many_dead_holders() {
 /// F18: a broker that takes the token from a live holder is noticed by its renewals.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_holder_learns_that_the_broker_took_its_token() {
-    let rabbit = Rabbit::start("-rabbit consumer_timeout 2000 -rabbit channel_tick_interval 500");
+    let rabbit = rabbitmq::start("-rabbit consumer_timeout 2000 -rabbit channel_tick_interval 500");
     let (a, b) = (handle(&rabbit.url()).await, handle(&rabbit.url()).await);
     let guard = a.lock("long").ttl(Duration::from_secs(3)).acquire().await.expect("it is free");
     timeout(LONG, guard.lost()).await.expect("it is noticed");
@@ -97,7 +103,7 @@ async fn a_holder_learns_that_the_broker_took_its_token() {
 /// F19: many make the same lock at once, and some of them die meanwhile.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn fifty_make_one_lock() {
-    let rabbit = Rabbit::start("");
+    let rabbit = rabbitmq::start("");
     for round in 0..3 {
         let lock = format!("new-{round}");
         let watcher = handle(&rabbit.url()).await;
@@ -134,7 +140,7 @@ async fn fifty_make_one_lock() {
 /// A broker that is killed and comes back has what was confirmed, and the lock is free.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_confirmed_survives_the_broker() {
-    let mut rabbit = Rabbit::start("");
+    let mut rabbit = rabbitmq::start("");
     let a = handle(&rabbit.url()).await;
     let queue = a.queue("kept");
     queue.declare(&QueueConfig::default()).await.expect("it is new");
@@ -144,11 +150,11 @@ async fn what_was_confirmed_survives_the_broker() {
     }
     let guard = a.lock("kept").acquire().await.expect("it is free");
     let in_hand = queue.receive(LONG).await.expect("it answers").expect("it was published");
-    rabbit.server.kill();
+    rabbit.kill();
     timeout(LONG, guard.lost()).await.expect("the connection is gone");
     let late = in_hand.ack().await.expect_err("its connection is gone");
     assert_eq!(late.kind, ErrorKind::Stale);
-    rabbit.server.restart();
+    rabbit.restart();
     // The same handle goes on.
     let next = a.lock("kept").acquire_within(LONG).await.expect("its token is back");
     assert!(next.token() > guard.token(), "{} after {}", next.token(), guard.token());
@@ -166,8 +172,8 @@ async fn what_was_confirmed_survives_the_broker() {
 /// Connections are cut while messages are published: what was confirmed is there once or more.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_confirmed_message_is_lost_with_a_connection() {
-    let rabbit = Rabbit::start("");
-    let proxy = Proxy::to(rabbit.server.port).await;
+    let rabbit = rabbitmq::start("");
+    let proxy = Proxy::to(rabbit.port).await;
     let cut = handle(&format!("amqp://127.0.0.1:{}", proxy.port())).await;
     let whole = handle(&rabbit.url()).await;
     let queue = whole.queue("cut");
@@ -209,8 +215,8 @@ async fn no_confirmed_message_is_lost_with_a_connection() {
 /// A consumer goes on after its connection was cut, and what it had in hand comes again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_consumer_outlives_its_connection() {
-    let rabbit = Rabbit::start("");
-    let proxy = Proxy::to(rabbit.server.port).await;
+    let rabbit = rabbitmq::start("");
+    let proxy = Proxy::to(rabbit.port).await;
     let cut = handle(&format!("amqp://127.0.0.1:{}", proxy.port())).await;
     let whole = handle(&rabbit.url()).await;
     let queue = whole.queue("goes-on");
@@ -232,14 +238,14 @@ async fn a_consumer_outlives_its_connection() {
 /// Whoever waits for a lock while the broker is away gets it when it is back.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wait_outlives_the_broker() {
-    let mut rabbit = Rabbit::start("");
+    let mut rabbit = rabbitmq::start("");
     let (a, b) = (handle(&rabbit.url()).await, handle(&rabbit.url()).await);
     let guard = a.lock("away").acquire().await.expect("it is free");
     let lock = b.lock("away");
     let waiting = tokio::spawn(async move { lock.acquire().await });
-    rabbit.server.kill();
+    rabbit.kill();
     timeout(LONG, guard.lost()).await.expect("the connection is gone");
-    rabbit.server.restart();
+    rabbit.restart();
     let next = timeout(2 * LONG, waiting).await.expect("it comes").expect("no panic");
     let next = next.expect("it waited");
     assert!(next.token() > guard.token());
@@ -250,7 +256,7 @@ async fn a_wait_outlives_the_broker() {
 /// outlives more refusals and more channels than that, and what it has in hand stays its own.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_handle_outlives_many_refusals() {
-    let rabbit = Rabbit::start("");
+    let rabbit = rabbitmq::start("");
     let a = handle(&rabbit.url()).await;
     let queue = a.queue("there");
     queue.declare(&QueueConfig::default()).await.expect("it is new");

@@ -1,16 +1,22 @@
 //! What goes wrong when connecting, and what the broker cannot do.
 
-mod rabbit;
-
 use std::time::Duration;
 
 use leasehold_api::engine::{Binding, Destination, ExchangeConfig, ExchangeKind, Target};
 use leasehold_api::{
-    CheckVerdict, DeadLetter, ErrorKind, Message, Overflow, QueueConfig, Retry, Value,
+    CheckVerdict, DeadLetter, ErrorKind, Leasehold, Message, Overflow, QueueConfig, Retry, Value,
 };
-use rabbit::{LONG, Rabbit, handle};
+use leasehold_testbed::servers::rabbitmq;
 use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
+
+/// Longer than anything takes that must come: two to three heartbeats of 2 s, and a slow machine.
+const LONG: Duration = Duration::from_secs(60);
+
+/// A handle with connections of its own.
+async fn handle(url: &str) -> Leasehold {
+    Leasehold::new(leasehold_amqp::connect(url).await.expect("it answers"))
+}
 
 async fn kind(url: &str) -> ErrorKind {
     leasehold_amqp::connect(url).await.expect_err(url).kind
@@ -18,8 +24,8 @@ async fn kind(url: &str) -> ErrorKind {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn connecting_fails_with_a_reason() {
-    let rabbit = Rabbit::start("");
-    let port = rabbit.server.port;
+    let rabbit = rabbitmq::start("");
+    let port = rabbit.port;
     let bad = |user: &str, vhost: &str| format!("amqp://{user}@127.0.0.1:{port}/{vhost}");
     assert_eq!(kind(&bad("guest:wrong", "")).await, ErrorKind::Unauthenticated);
     assert_eq!(kind(&bad("guest:guest", "nowhere")).await, ErrorKind::Forbidden);
@@ -43,7 +49,7 @@ async fn connecting_fails_with_a_reason() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn exchanges_of_all_kinds() {
-    let rabbit = Rabbit::start("");
+    let rabbit = rabbitmq::start("");
     let a = handle(&rabbit.url()).await;
     let engine = a.engine().queues.clone().expect("it has queues");
     a.queue("all").declare(&QueueConfig::default()).await.expect("it is new");
@@ -89,7 +95,7 @@ async fn exchanges_of_all_kinds() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn queues_in_use_and_otherwise_than_asked_for() {
-    let rabbit = Rabbit::start("");
+    let rabbit = rabbitmq::start("");
     let a = handle(&rabbit.url()).await;
     let engine = a.engine().queues.clone().expect("it has queues");
     let config = QueueConfig {
@@ -123,7 +129,7 @@ async fn queues_in_use_and_otherwise_than_asked_for() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lock_of_which_a_part_was_deleted_is_nobodys() {
-    let rabbit = Rabbit::start("");
+    let rabbit = rabbitmq::start("");
     let (a, b) = (handle(&rabbit.url()).await, handle(&rabbit.url()).await);
     let ttl = Duration::from_secs(3);
     let guard = a.lock("torn").ttl(ttl).acquire().await.expect("it is free");

@@ -1,47 +1,16 @@
 //! Three members: the one that leads is killed.
 
-mod server;
-
 use std::time::Duration;
 
 use leasehold_api::Leasehold;
-use leasehold_testbed::{Server, free_port};
+use leasehold_testbed::servers::etcd;
 use tokio::time::{sleep, timeout};
-
-use crate::server::member;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Six ports that differ.
-fn ports() -> Vec<u16> {
-    let mut taken = Vec::new();
-    while taken.len() < 6 {
-        let port = free_port();
-        let listener = std::net::TcpListener::bind(("127.0.0.1", port)).expect("it is free");
-        taken.push((port, listener));
-    }
-    taken.iter().map(|(port, _)| *port).collect()
-}
-
-fn start() -> Vec<Server> {
-    let ports = ports();
-    let names = ["one", "two", "three"];
-    let peers = names.iter().zip(&ports[3..]);
-    let cluster: Vec<String> =
-        peers.map(|(name, peer)| format!("{name}=http://127.0.0.1:{peer}")).collect();
-    let cluster = cluster.join(",");
-    let begin = |place: usize| {
-        let directory = Server::directory();
-        let (port, peer) = (ports[place], ports[3 + place]);
-        let call = member(&directory, names[place], port, peer, &cluster);
-        Server::start(directory, port, call)
-    };
-    (0..3).map(begin).collect()
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lock_outlives_any_one_member() {
-    let mut servers = start();
+    let mut servers = etcd::cluster(3);
     let hosts: Vec<String> =
         servers.iter().map(|server| format!("127.0.0.1:{}", server.port)).collect();
     let url = format!("etcd://{}", hosts.join(","));

@@ -1,22 +1,18 @@
 //! What networks and servers do. F1 to F21 are the known failures of locks in the field.
 
-mod server;
-
 use std::time::Duration;
 
 use leasehold_api::engine::{Acquire, Mode, OpenSession, Wait, Want};
 use leasehold_api::{CheckVerdict, ErrorKind, Leasehold, Retry};
+use leasehold_testbed::servers::etcd;
 use leasehold_testbed::{Proxy, Server};
-use rustix::process::Signal;
 use tokio::time::{sleep, timeout};
-
-use crate::server::{etcd, url};
 
 /// How long something may take that must come.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 async fn open(port: u16) -> Leasehold {
-    Leasehold::new(leasehold_etcd::connect(&url(port)).await.expect("it answers"))
+    Leasehold::new(leasehold_etcd::connect(&etcd::url(port)).await.expect("it answers"))
 }
 
 async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
@@ -51,7 +47,7 @@ fn ask(name: &str, wait: Wait) -> Acquire {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_there_is_said_soon() {
     let port = leasehold_testbed::free_port();
-    let error = leasehold_etcd::connect(&url(port)).await.expect_err("nobody is there");
+    let error = leasehold_etcd::connect(&etcd::url(port)).await.expect_err("nobody is there");
     assert_eq!((error.kind, error.retry), (ErrorKind::Unavailable, Retry::Later), "{error}");
     assert!(error.to_string().contains(&format!("127.0.0.1:{port}")), "{error}");
 }
@@ -59,7 +55,7 @@ async fn nobody_there_is_said_soon() {
 /// A waiter outlasts kill -9 and restart of the server, and so does the holder's lock.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_restart_ends_neither_a_hold_nor_a_wait() {
-    let mut server = etcd();
+    let mut server = etcd::start();
     let (a, b) = (open(server.port).await, open(server.port).await);
     let held = a.lock("x").ttl(Duration::from_secs(60)).acquire().await.expect("it is free");
     let lock = b.lock("x");
@@ -77,7 +73,7 @@ async fn a_restart_ends_neither_a_hold_nor_a_wait() {
 /// F1: the session of a waiter ends while it waits and nobody hears of it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_was_cut_off_is_not_granted() {
-    let server = etcd();
+    let server = etcd::start();
     let proxy = Proxy::to(server.port).await;
     let (a, b) = (open(server.port).await, open(proxy.port()).await);
     let held = a.lock("x").ttl(Duration::from_secs(60)).acquire().await.expect("it is free");
@@ -99,7 +95,7 @@ async fn who_was_cut_off_is_not_granted() {
 /// F2, F21: who is cut off knows before another holds, and may not write any more.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_holder_that_is_cut_off_knows_first() {
-    let server = etcd();
+    let server = etcd::start();
     let proxy = Proxy::to(server.port).await;
     let (a, b) = (open(proxy.port()).await, open(server.port).await);
     let held = a.lock("x").ttl(Duration::from_secs(2)).acquire().await.expect("it is free");
@@ -119,7 +115,7 @@ async fn a_holder_that_is_cut_off_knows_first() {
 /// A hold that ends with its session is lost when that is, long before its own time.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_bound_holder_that_is_cut_off_knows_first() {
-    let server = etcd();
+    let server = etcd::start();
     let proxy = Proxy::to(server.port).await;
     let a = open(proxy.port()).await.with_session_ttl(Duration::from_secs(2)).expect("allowed");
     let b = open(server.port).await;
@@ -136,12 +132,12 @@ async fn a_bound_holder_that_is_cut_off_knows_first() {
 /// F2: the server is paused for longer than a lock lasts.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_paused_server_costs_the_lock_and_nothing_else() {
-    let server = etcd();
+    let server = etcd::start();
     let a = open(server.port).await;
     let held = a.lock("x").ttl(Duration::from_secs(2)).acquire().await.expect("it is free");
-    server.signal(Signal::STOP);
+    server.pause();
     soon("the loss", held.lost()).await;
-    server.signal(Signal::CONT);
+    server.resume();
     let again = soon("the lock", a.lock("x").acquire()).await.expect("it comes back");
     assert!(again.token() > held.token(), "{} after {}", again.token(), held.token());
 }
@@ -149,7 +145,7 @@ async fn a_paused_server_costs_the_lock_and_nothing_else() {
 /// F8, F17, F19: requests arrive, answers do not. One contender, one hold, one write.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lost_answers_are_found_out() {
-    let server = etcd();
+    let server = etcd::start();
     let proxy = Proxy::to(server.port).await;
     let (a, b) = (open(proxy.port()).await, open(server.port).await);
     // A session and a spare lease, so that the next request is the one that takes the lock.
@@ -194,7 +190,7 @@ async fn lost_answers_are_found_out() {
 /// F9: whoever gives up while the server is out of reach leaves nothing in the line.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_gives_up_in_the_dark_leaves_the_line() {
-    let server = etcd();
+    let server = etcd::start();
     let proxy = Proxy::to(server.port).await;
     let (a, b) = (open(server.port).await, open(proxy.port()).await);
     let held = a.lock("x").ttl(Duration::from_secs(60)).acquire().await.expect("it is free");
@@ -213,7 +209,7 @@ async fn who_gives_up_in_the_dark_leaves_the_line() {
 /// F10: after an outage renewals resume.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn renewals_resume_after_a_cut() {
-    let server = etcd();
+    let server = etcd::start();
     let proxy = Proxy::to(server.port).await;
     let (a, b) = (open(proxy.port()).await, open(server.port).await);
     let held = a.lock("x").ttl(Duration::from_secs(10)).acquire().await.expect("it is free");
@@ -236,7 +232,7 @@ fn the_dead_leave() {
         let mut builder = tokio::runtime::Builder::new_multi_thread();
         builder.worker_threads(1).enable_all().build().expect("a runtime")
     };
-    let server: Server = etcd();
+    let server: Server = etcd::start();
     let dies = runtime();
     let port = server.port;
     dies.block_on(async {
@@ -260,7 +256,7 @@ fn the_dead_leave() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn checks_tell_how_it_is_set_up() {
-    let server = etcd();
+    let server = etcd::start();
     let a = open(server.port).await;
     let checks = a.engine().checks.clone().expect("it can tell").checks().await;
     let of = |what: &str| checks.iter().find(|check| check.what == what).map(|c| c.verdict);

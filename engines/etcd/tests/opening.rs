@@ -1,14 +1,11 @@
 //! Who may come in, and over what.
 
-mod server;
-
 use std::path::Path;
 use std::process::Command;
 
 use leasehold_api::{Error, ErrorKind, Leasehold};
+use leasehold_testbed::servers::etcd;
 use leasehold_testbed::{Server, free_port, program};
-
-use crate::server::{etcd, free_port_but, member};
 
 async fn open(url: &str) -> Result<Leasehold, Error> {
     Ok(Leasehold::new(leasehold_etcd::connect(url).await?))
@@ -29,7 +26,7 @@ fn control(port: u16, arguments: &str) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn users_and_roles() {
-    let mut server = etcd();
+    let mut server = etcd::start();
     let port = server.port;
     for arguments in [
         "user add root:secret",
@@ -80,8 +77,7 @@ async fn over_tls() {
     let directory = Server::directory();
     certificate(directory.path());
     let port = free_port();
-    let peer = free_port_but(port);
-    let mut call = member(&directory, "one", port, peer, &format!("one=http://127.0.0.1:{peer}"));
+    let mut call = etcd::alone(&directory, port);
     let client = format!("https://127.0.0.1:{port}");
     call.args(["--listen-client-urls", &client, "--advertise-client-urls", &client]);
     for (option, file) in [("--cert-file", "cert.pem"), ("--key-file", "key.pem")] {

@@ -1,15 +1,13 @@
 //! The conformance suite over a real etcd.
 
-mod server;
-
 use leasehold_conformance::{Target, judge_engine};
 
-use crate::server::{etcd, url};
+use leasehold_testbed::servers::etcd;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_suite() {
-    let server = etcd();
-    let url = url(server.port);
+    let server = etcd::start();
+    let url = server.url();
     let target = Target::engine(move || {
         let url = url.clone();
         async move { leasehold_etcd::connect(&url).await }

@@ -1,25 +1,23 @@
 //! What networks and servers do: partitions, lost answers, crashes. The numbers are those of the
 //! project's list of known failures of locks.
 
-mod started;
-
 use std::time::Duration;
 
 use leasehold_api::{ErrorKind, Expect, Leasehold, QueueConfig};
+use leasehold_testbed::servers::mysql;
 use leasehold_testbed::{Proxy, Server};
-use rustix::process::Signal;
 use tokio::time::{sleep, timeout};
 
 /// How long something may take that must come, on a machine that is busy.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 async fn open(port: u16) -> Leasehold {
-    let url = format!("{}?answer=2000&connect=2000", started::url(port));
+    let url = format!("{}?answer=2000&connect=2000", mysql::url(port));
     Leasehold::new(leasehold_mysql::connect(&url).await.expect("it connects"))
 }
 
 async fn behind_a_proxy() -> (Server, Proxy, Leasehold, Leasehold) {
-    let server = started::mariadb(&[]);
+    let server = mysql::start(&[]);
     let proxy = Proxy::to(server.port).await;
     let (far, near) = (open(proxy.port()).await, open(server.port).await);
     (server, proxy, far, near)
@@ -121,7 +119,7 @@ async fn renewals_outlast_lost_answers_and_cuts() {
 /// F5: a crash of the server forgets nothing that was confirmed, and tokens go on rising.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_crash_forgets_nothing() {
-    let mut server = started::mariadb(&[]);
+    let mut server = mysql::start(&[]);
     let (a, b) = (open(server.port).await, open(server.port).await);
     let held = a.lock("held").ttl(Duration::from_secs(600)).acquire().await.expect("it is free");
     let mut last = held.token();
@@ -149,16 +147,16 @@ async fn a_crash_forgets_nothing() {
 /// A waiter outlasts a crash of the server; a stopped server is a slow one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_waiter_outlasts_the_server() {
-    let mut server = started::mariadb(&[]);
+    let mut server = mysql::start(&[]);
     let (a, b) = (open(server.port).await, open(server.port).await);
     let guard = a.lock("w").ttl(Duration::from_secs(600)).acquire().await.expect("it is free");
     let lock = b.lock("w");
     let waiting = tokio::spawn(async move { lock.acquire().await });
     until(async || a.inspect("w").await.is_ok_and(|view| view.waiting == 1)).await;
     server.restart();
-    server.signal(Signal::STOP);
+    server.pause();
     sleep(Duration::from_secs(3)).await;
-    server.signal(Signal::CONT);
+    server.resume();
     until(async || a.inspect("w").await.is_ok_and(|view| view.waiting == 1)).await;
     soon(guard.release()).await.expect("it holds");
     let next = soon(waiting).await.expect("it does not panic").expect("its turn comes");
@@ -168,7 +166,7 @@ async fn a_waiter_outlasts_the_server() {
 /// F12: many wait, a third of them go; the lock is never idle while somebody waits.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_crowd_of_waiters_gets_through() {
-    let server = started::mariadb(&[]);
+    let server = mysql::start(&[]);
     let (a, b) = (open(server.port).await, open(server.port).await);
     let guard = a.lock("crowd").acquire().await.expect("it is free");
     let waiting: Vec<_> = (0..60)

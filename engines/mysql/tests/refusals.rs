@@ -1,15 +1,14 @@
 //! What is said when something is wrong with the URL, the server or the user; and TLS.
 
-mod started;
-
 use leasehold_api::{CheckVerdict, ErrorKind, Leasehold, Survives};
 use leasehold_mysql::connect;
+use leasehold_testbed::servers::mysql;
 use leasehold_testbed::{Server, free_port};
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 
 async fn statements(server: &Server, statements: &[&str]) {
-    let mut conn = Conn::from_url(started::url(server.port)).await.expect("it connects");
+    let mut conn = Conn::from_url(server.url()).await.expect("it connects");
     for statement in statements {
         conn.query_drop(*statement).await.expect(statement);
     }
@@ -25,7 +24,7 @@ async fn refused(url: &str, kind: ErrorKind, part: &str) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_wrong_is_said() {
-    let server = started::mariadb(&[]);
+    let server = mysql::start(&[]);
     let port = server.port;
     statements(
         &server,
@@ -50,8 +49,8 @@ async fn what_is_wrong_is_said() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tables_are_made_once_and_newer_ones_refused() {
-    let server = started::mariadb(&[]);
-    let url = started::url(server.port);
+    let server = mysql::start(&[]);
+    let url = server.url();
     // Several come at once to an empty database.
     let all = futures_util::future::join_all((0..4).map(|_| connect(&url))).await;
     all.into_iter().for_each(|engine| drop(engine.expect("it makes the tables or finds them")));
@@ -74,8 +73,8 @@ async fn tables_are_made_once_and_newer_ones_refused() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn settings_that_tear_a_promise_are_told() {
-    let server = started::mariadb(&["--innodb-flush-log-at-trx-commit=2"]);
-    let engine = connect(&started::url(server.port)).await.expect("it connects");
+    let server = mysql::start(&["--innodb-flush-log-at-trx-commit=2"]);
+    let engine = connect(&server.url()).await.expect("it connects");
     let checks = engine.checks.clone().expect("it can be looked at").checks().await;
     let flush = checks.iter().find(|check| check.what.starts_with("innodb_flush"));
     assert_eq!(flush.map(|check| check.verdict), Some(CheckVerdict::Failed), "{checks:?}");
@@ -96,7 +95,7 @@ async fn tls_is_verified() {
     std::fs::write(&key, made.signing_key.serialize_pem()).expect("it is ours");
     let (with_cert, with_key) =
         (format!("--ssl-cert={}", cert.display()), format!("--ssl-key={}", key.display()));
-    let server = started::mariadb(&[&with_cert, &with_key, "--require-secure-transport=ON"]);
+    let server = mysql::start(&[&with_cert, &with_key, "--require-secure-transport=ON"]);
     let at =
         |host: &str, words: &str| format!("mysql://root:@{host}:{}/leasehold?{words}", server.port);
     connect(&at("127.0.0.1", "tls=off")).await.expect_err("it demands TLS");

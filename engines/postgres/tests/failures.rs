@@ -1,14 +1,15 @@
 //! What goes wrong between a client and a server: each test is named after what must hold, with
 //! the number of the failure in the field that it is about.
 
-mod cluster;
+mod client;
 
 use std::time::{Duration, Instant};
 
-use cluster::Cluster;
+use client::client;
 use leasehold_api::engine::{Acquire, Commit, HoldRef, Want};
 use leasehold_api::{ErrorKind, Leasehold, Mode, QueueConfig, Retry, Verdict, Wait};
-use leasehold_testbed::Proxy;
+use leasehold_testbed::servers::postgres;
+use leasehold_testbed::{Proxy, Server};
 use tokio::time::{sleep, timeout};
 
 /// How long anything may take here.
@@ -22,12 +23,12 @@ async fn open(url: &str) -> Leasehold {
 }
 
 /// A server, a handle through a bad network, and one beside it.
-async fn apart() -> (Cluster, Proxy, Leasehold, Leasehold) {
-    let cluster = Cluster::start(&[]);
-    let proxy = Proxy::to(cluster.port()).await;
-    let far = open(&Cluster::url_at(proxy.port(), "answer_timeout=2")).await;
-    let near = open(&cluster.url()).await;
-    (cluster, proxy, far, near)
+async fn apart() -> (Server, Proxy, Leasehold, Leasehold) {
+    let server = postgres::start(&[]);
+    let proxy = Proxy::to(server.port).await;
+    let far = open(&format!("{}?answer_timeout=2", postgres::url(proxy.port()))).await;
+    let near = open(&server.url()).await;
+    (server, proxy, far, near)
 }
 
 async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
@@ -39,7 +40,7 @@ async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
 /// what it wrote late is refused.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_holder_who_is_cut_off_knows_it_in_time() {
-    let (_cluster, proxy, far, near) = apart().await;
+    let (_server, proxy, far, near) = apart().await;
     let guard = far.lock("l").ttl(SHORT).acquire().await.expect("it is free");
     let register = far.register("r").guarded_by(&guard);
     register.write("mine").await.expect("it is held");
@@ -65,7 +66,7 @@ async fn a_holder_who_is_cut_off_knows_it_in_time() {
 /// F8, F9: an acquire whose answer is lost holds once, and what it leaves is one contender.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lost_answer_to_an_acquire_leaves_one_contender() {
-    let (_cluster, proxy, far, near) = apart().await;
+    let (_server, proxy, far, near) = apart().await;
     far.lock("warm").acquire().await.expect("it is free").release().await.expect("it is held");
     proxy.lose_answers();
     let lock = far.lock("l");
@@ -83,7 +84,7 @@ async fn a_lost_answer_to_an_acquire_leaves_one_contender() {
 /// F9: an acquire that is dropped while nobody answers leaves nothing behind.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dropped_acquire_leaves_nothing_behind() {
-    let (_cluster, proxy, far, near) = apart().await;
+    let (_server, proxy, far, near) = apart().await;
     far.lock("warm").acquire().await.expect("it is free").release().await.expect("it is held");
     proxy.lose_answers();
     assert!(timeout(UNDER_WAY, far.lock("l").acquire()).await.is_err(), "an answer came");
@@ -94,7 +95,7 @@ async fn a_dropped_acquire_leaves_nothing_behind() {
 /// F10, F17: a renewal whose answer is lost costs no lock, and renewals go on afterwards.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lost_renewals_cost_no_lock() {
-    let (_cluster, proxy, far, near) = apart().await;
+    let (_server, proxy, far, near) = apart().await;
     let guard = far.lock("l").ttl(Duration::from_secs(5)).acquire().await.expect("it is free");
     for _ in 0..2 {
         proxy.lose_answers();
@@ -111,8 +112,8 @@ async fn lost_renewals_cost_no_lock() {
 /// F5: tokens and versions rise over a crash, and what was confirmed is there.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_crash_loses_nothing_that_was_confirmed() {
-    let mut cluster = Cluster::start(&[]);
-    let handle = open(&cluster.url()).await;
+    let mut server = postgres::start(&[]);
+    let handle = open(&server.url()).await;
     let queue = handle.queue("q");
     queue.declare(&QueueConfig::default()).await.expect("it is new");
     let mut newest = 0;
@@ -124,7 +125,7 @@ async fn a_crash_loses_nothing_that_was_confirmed() {
         assert!(version > newest, "version {version} after {newest}");
         newest = version;
         queue.publish(format!("{round}")).await.expect("it is there");
-        cluster.restart();
+        server.restart();
         let read = soon("the register", handle.register("r").read()).await.expect("it answers");
         assert_eq!(read.map(|read| read.version), Some(version));
         let held = handle.check("l", guard.token()).await.expect("it answers");
@@ -143,8 +144,8 @@ async fn a_crash_loses_nothing_that_was_confirmed() {
 /// Who waits outlasts a restart, and is woken after it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn waiters_outlast_a_crash() {
-    let mut cluster = Cluster::start(&[]);
-    let (a, b) = (open(&cluster.url()).await, open(&cluster.url()).await);
+    let mut server = postgres::start(&[]);
+    let (a, b) = (open(&server.url()).await, open(&server.url()).await);
     let queue = a.queue("q");
     queue.declare(&QueueConfig::default()).await.expect("it is new");
     let guard = a.lock("l").acquire().await.expect("it is free");
@@ -156,7 +157,7 @@ async fn waiters_outlast_a_crash() {
     let receiving = tokio::spawn(async move { receiver.receive(PATIENCE).await });
     let watching = tokio::spawn(async move { watched.changed(None, PATIENCE).await });
     sleep(UNDER_WAY).await;
-    cluster.restart();
+    server.restart();
     soon("the release", guard.release()).await.expect("it is held");
     let next = soon("the lock", acquiring).await.expect("no panic").expect("it is free");
     soon("the publish", queue.publish("x")).await.expect("it is there");
@@ -174,18 +175,18 @@ async fn waiters_outlast_a_crash() {
 /// A server that stands still for a while is waited for, and nothing happens twice.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_stands_still_is_waited_for() {
-    let cluster = Cluster::start(&[]);
-    let handle = open(&format!("{}&answer_timeout=1", cluster.url())).await;
+    let server = postgres::start(&[]);
+    let handle = open(&format!("{}?answer_timeout=1", server.url())).await;
     let queue = handle.queue("q");
     queue.declare(&QueueConfig::default()).await.expect("it is new");
     queue.publish("warm").await.expect("it is there");
-    cluster.freeze();
+    server.pause();
     let sender = queue.clone();
     let publishing = tokio::spawn(async move { sender.publish("x").await });
     let reader = handle.register("r");
     let reading = tokio::spawn(async move { reader.read().await });
     sleep(Duration::from_secs(3)).await;
-    cluster.thaw();
+    server.resume();
     soon("the publish", publishing).await.expect("no panic").expect("it is waited for");
     soon("the read", reading).await.expect("no panic").expect("it is waited for");
     assert_eq!(queue.inspect().await.expect("it answers").ready, 2);
@@ -194,7 +195,7 @@ async fn a_server_that_stands_still_is_waited_for() {
 /// What lost its answer is asked again and counts once: a publish, an ack, a commit.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_lost_its_answer_counts_once() {
-    let (_cluster, proxy, far, near) = apart().await;
+    let (_server, proxy, far, near) = apart().await;
     let (queue, seen) = (far.queue("q"), near.queue("q"));
     queue.declare(&QueueConfig::default()).await.expect("it is new");
     queue.publish("0").await.expect("it is there");
@@ -224,7 +225,7 @@ async fn what_lost_its_answer_counts_once() {
 /// A commit that lost its answer happened once, and is answered as it was.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_commit_that_lost_its_answer_happened_once() {
-    let (_cluster, proxy, far, near) = apart().await;
+    let (_server, proxy, far, near) = apart().await;
     let queue = far.queue("q");
     queue.declare(&QueueConfig::default()).await.expect("it is new");
     queue.publish("order").await.expect("it is there");
@@ -251,7 +252,7 @@ async fn a_commit_that_lost_its_answer_happened_once() {
 /// A receive whose answer is lost gets the same message, and one that is dropped gives it back.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_receive_that_lost_its_answer_gets_its_message() {
-    let (_cluster, proxy, far, near) = apart().await;
+    let (_server, proxy, far, near) = apart().await;
     let (queue, beside) = (far.queue("q"), near.queue("q"));
     queue.declare(&QueueConfig::default()).await.expect("it is new");
     // The connection that was used last is used first, and knows the statement.
@@ -277,8 +278,8 @@ async fn a_receive_that_lost_its_answer_gets_its_message() {
 /// The listening connection alone breaks, again and again: no wake-up is missed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_listener_that_breaks_misses_nothing() {
-    let (cluster, _proxy, far, near) = apart().await;
-    let client = cluster.client().await;
+    let (server, _proxy, far, near) = apart().await;
+    let client = client(&server).await;
     let (queue, sender) = (far.queue("q"), near.queue("q"));
     queue.declare(&QueueConfig::default()).await.expect("it is new");
     let mut consumer = queue.consume().await.expect("it is there");
@@ -297,8 +298,8 @@ async fn a_listener_that_breaks_misses_nothing() {
 /// F12: of many who wait some die; the others get the lock, each in turn.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_line_with_dead_waiters_does_not_jam() {
-    let cluster = Cluster::start(&[]);
-    let a = open(&cluster.url()).await;
+    let server = postgres::start(&[]);
+    let a = open(&server.url()).await;
     let first = a.lock("l").acquire().await.expect("it is free");
     let waiting: Vec<_> = (0..30)
         .map(|_| {
@@ -325,8 +326,8 @@ async fn a_line_with_dead_waiters_does_not_jam() {
 /// F20: what a client's clock says does not matter; a hold that the server ended is over.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_servers_clock_decides() {
-    let cluster = Cluster::start(&[]);
-    let a = open(&cluster.url()).await;
+    let server = postgres::start(&[]);
+    let a = open(&server.url()).await;
     let locks = a.engine().locks.clone().expect("it has locks");
     let ask = Acquire {
         wants: vec![Want { name: "l".into(), mode: Mode::Exclusive }],
@@ -360,7 +361,7 @@ async fn the_servers_clock_decides() {
 /// Nobody answers: the error says whether it may have happened.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_stays_away_is_told() {
-    let (_cluster, proxy, far, _near) = apart().await;
+    let (_server, proxy, far, _near) = apart().await;
     let queue = far.queue("q");
     queue.declare(&QueueConfig::default()).await.expect("it is new");
     queue.publish("x").await.expect("it is there");

@@ -1,9 +1,10 @@
 //! Opening an engine: what is wrong is named, and what weakens a promise is told.
 
-mod cluster;
+mod client;
 
-use cluster::Cluster;
+use client::client;
 use leasehold_api::{CheckVerdict, ErrorKind, Fencing, Leasehold, Survives};
+use leasehold_testbed::servers::postgres;
 
 async fn refused(url: &str) -> leasehold_api::Error {
     leasehold_postgres::connect(url).await.expect_err("it must be refused")
@@ -11,9 +12,9 @@ async fn refused(url: &str) -> leasehold_api::Error {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_wrong_is_named() {
-    let cluster = Cluster::start(&[]);
-    let port = cluster.port();
-    let client = cluster.client().await;
+    let server = postgres::start(&[]);
+    let port = server.port;
+    let client = client(&server).await;
     let latin = "create database latin encoding 'LATIN1' template template0";
     client.batch_execute(latin).await.expect("we may do everything");
     client
@@ -34,10 +35,10 @@ async fn what_is_wrong_is_named() {
     let error = refused(&format!("postgres://leasehold@127.0.0.1:{port}/latin")).await;
     assert_eq!(error.kind, ErrorKind::Invalid, "{error}");
     assert!(error.to_string().contains("UTF8"), "{error}");
-    let error = refused(&Cluster::url_at(port, "schema=newer")).await;
+    let error = refused(&format!("{}?schema=newer", postgres::url(port))).await;
     assert_eq!(error.kind, ErrorKind::Unsupported, "{error}");
     assert!(error.to_string().contains("999"), "{error}");
-    let error = refused(&Cluster::url_at(port, "sslmode=require")).await;
+    let error = refused(&format!("{}?sslmode=require", postgres::url(port))).await;
     assert_eq!(error.kind, ErrorKind::Unavailable, "{error}");
     let error = refused("postgres://me@127.0.0.1:1/db").await;
     assert_eq!(error.kind, ErrorKind::Unavailable, "{error}");
@@ -46,8 +47,8 @@ async fn what_is_wrong_is_named() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_open_a_new_schema_at_once_and_a_poor_user_may_use_it() {
-    let cluster = Cluster::start(&[]);
-    let url = cluster.url();
+    let server = postgres::start(&[]);
+    let url = server.url();
     let opening: Vec<_> = (0..8)
         .map(|_| {
             let url = url.clone();
@@ -57,7 +58,7 @@ async fn many_open_a_new_schema_at_once_and_a_poor_user_may_use_it() {
     for one in opening {
         one.await.expect("no panic").expect("one makes it, the others find it");
     }
-    let client = cluster.client().await;
+    let client = client(&server).await;
     client
         .batch_execute(
             "create role poor login; grant usage on schema leasehold to poor; \
@@ -66,7 +67,7 @@ async fn many_open_a_new_schema_at_once_and_a_poor_user_may_use_it() {
         )
         .await
         .expect("we may do everything");
-    let url = format!("postgres://poor@127.0.0.1:{}/postgres", cluster.port());
+    let url = format!("postgres://poor@127.0.0.1:{}/postgres", server.port);
     let poor = Leasehold::new(leasehold_postgres::connect(&url).await.expect("it may use it"));
     poor.lock("l").acquire().await.expect("it is free").release().await.expect("it is held");
     let queue = poor.queue("q");
@@ -78,8 +79,8 @@ async fn many_open_a_new_schema_at_once_and_a_poor_user_may_use_it() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn settings_that_weaken_a_promise_are_told() {
-    let cluster = Cluster::start(&["synchronous_commit=off"]);
-    let handle = leasehold_postgres::connect(&cluster.url()).await.expect("it accepts");
+    let server = postgres::start(&["synchronous_commit=off"]);
+    let handle = leasehold_postgres::connect(&server.url()).await.expect("it accepts");
     let checks = handle.checks.clone().expect("it can be looked at").checks().await;
     let failed: Vec<_> =
         checks.iter().filter(|check| check.verdict == CheckVerdict::Failed).collect();
@@ -88,7 +89,7 @@ async fn settings_that_weaken_a_promise_are_told() {
     let handle = Leasehold::new(handle);
     let guarantees = handle.guarantees().expect("it has some");
     assert_eq!((guarantees.survives, guarantees.fencing), (Survives::Nothing, Fencing::Advisory));
-    let good = Cluster::start(&[]);
+    let good = postgres::start(&[]);
     let handle = leasehold_postgres::connect(&good.url()).await.expect("it accepts");
     let checks = handle.checks.clone().expect("it can be looked at").checks().await;
     assert!(checks.iter().all(|check| check.verdict == CheckVerdict::Ok), "{checks:?}");
@@ -101,10 +102,10 @@ async fn tls_is_as_strict_as_the_url_wants() {
     let (certificate, key) = (made.cert.pem(), made.signing_key.serialize_pem());
     let files = [("server.crt", certificate.as_str()), ("server.key", key.as_str())];
     let settings = ["ssl=on", "ssl_cert_file=../server.crt", "ssl_key_file=../server.key"];
-    let cluster = Cluster::start_with(&settings, &files);
-    let root = cluster.file("server.crt");
+    let server = postgres::start_with(&settings, &files);
+    let root = server.file("server.crt");
     let url = |host: &str, query: &str| {
-        format!("postgres://leasehold@{host}:{}/postgres?{query}", cluster.port())
+        format!("postgres://leasehold@{host}:{}/postgres?{query}", server.port)
     };
     let trusting = format!("sslrootcert={}", root.display());
     for (host, query) in [

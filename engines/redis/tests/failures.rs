@@ -1,8 +1,6 @@
 //! Failures that locks and queues have had elsewhere, over a real server and a bad network. The
 //! numbers are those of the list that the suite's cases name too.
 
-mod servers;
-
 use std::time::Duration;
 
 use leasehold_api::engine::{Commit, Mode, RequestId, Write};
@@ -10,9 +8,8 @@ use leasehold_api::{
     CheckVerdict, ErrorKind, Expect, Fencing, Leasehold, QueueConfig, RegisterTtl, Survives,
     Verdict,
 };
+use leasehold_testbed::servers::redis as server;
 use leasehold_testbed::{Proxy, Server};
-use rustix::process::Signal;
-use servers::redis;
 use tokio::time::timeout;
 
 /// How long something may take that must come.
@@ -39,7 +36,7 @@ fn raw(server: &Server, command: &[&str]) -> redis::Value {
 /// F5: a store that lost everything gives no token that it gave before.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tokens_rise_over_a_flushed_store() {
-    let server = redis(&[]);
+    let server = server::start(&[]);
     let a = open(server.port).await;
     let mut last = 0;
     for _ in 0..5 {
@@ -56,7 +53,7 @@ async fn tokens_rise_over_a_flushed_store() {
 /// F5, with a counter that is ahead of the clock: it rises all the same.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn versions_rise_when_the_clock_goes_back() {
-    let server = redis(&[]);
+    let server = server::start(&[]);
     let ahead: u64 = 1 << 52;
     raw(&server, &["SET", "{leasehold}:version", &ahead.to_string()]);
     let a = open(server.port).await;
@@ -68,7 +65,7 @@ async fn versions_rise_when_the_clock_goes_back() {
 /// A server that forgot the scripts is given them again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn forgotten_scripts_are_sent_again() {
-    let server = redis(&[]);
+    let server = server::start(&[]);
     let a = open(server.port).await;
     for _ in 0..3 {
         raw(&server, &["SCRIPT", "FLUSH"]);
@@ -81,7 +78,7 @@ async fn forgotten_scripts_are_sent_again() {
 /// F8, F9, F17: answers are lost; exactly one contender, one message, one ack remains.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lost_answer_is_found_out() {
-    let server = redis(&[]);
+    let server = server::start(&[]);
     let proxy = Proxy::to(server.port).await;
     let (a, b) = (open(proxy.port()).await, open(server.port).await);
     let queue = a.queue("jobs");
@@ -135,7 +132,7 @@ async fn a_lost_answer_is_found_out() {
 /// F17 for commits: what is asked again counts once, and is answered as before.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_commit_is_carried_out_once() {
-    let server = redis(&[]);
+    let server = server::start(&[]);
     let (a, b) = (open(server.port).await, open(server.port).await);
     a.queue("orders").declare(&QueueConfig::default()).await.expect("it is made");
     a.queue("orders").publish("order").await.expect("it is taken");
@@ -171,7 +168,7 @@ async fn a_commit_is_carried_out_once() {
 /// write is refused.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_is_cut_off_knows_it_first() {
-    let server = redis(&[]);
+    let server = server::start(&[]);
     let proxy = Proxy::to(server.port).await;
     let (a, b) = (open(proxy.port()).await, open(server.port).await);
     let ttl = Duration::from_secs(2);
@@ -196,7 +193,7 @@ async fn who_is_cut_off_knows_it_first() {
 /// F10: renewals go on after the connection was cut.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn renewals_go_on_over_a_cut() {
-    let server = redis(&[]);
+    let server = server::start(&[]);
     let proxy = Proxy::to(server.port).await;
     let (a, b) = (open(proxy.port()).await, open(server.port).await);
     let ttl = Duration::from_secs(3);
@@ -214,7 +211,7 @@ async fn renewals_go_on_over_a_cut() {
 /// F11: bells on a connection that broke ring, and waiters listen anew.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cut_wakes_who_waits() {
-    let server = redis(&[]);
+    let server = server::start(&[]);
     let proxy = Proxy::to(server.port).await;
     let (a, b) = (open(proxy.port()).await, open(server.port).await);
     a.queue("bells").declare(&QueueConfig::default()).await.expect("it is made");
@@ -242,7 +239,7 @@ async fn a_cut_wakes_who_waits() {
 /// F12: many who wait and die leave nobody stuck.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn dead_waiters_are_passed_by() {
-    let server = redis(&[]);
+    let server = server::start(&[]);
     let (a, dying) = (open(server.port).await, Proxy::to(server.port).await);
     let gone = open(dying.port()).await;
     let held = a.lock("line").acquire().await.expect("it is free");
@@ -269,7 +266,7 @@ async fn dead_waiters_are_passed_by() {
 /// A crash: what was confirmed is there afterwards, and who waits goes on waiting.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_crash_loses_nothing_and_ends_no_wait() {
-    let mut server = redis(&["--appendfsync", "always"]);
+    let mut server = server::start(&["--appendfsync", "always"]);
     let a = open(server.port).await;
     assert_eq!(a.guarantees().expect("it has locks").survives, Survives::Power);
     a.queue("kept").declare(&QueueConfig::default()).await.expect("it is made");
@@ -297,14 +294,14 @@ async fn a_crash_loses_nothing_and_ends_no_wait() {
 /// A server that stands still for a while.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pause_of_the_server_is_waited_out() {
-    let server = redis(&[]);
+    let server = server::start(&[]);
     let a = open(server.port).await;
     let guard = a.lock("pause").ttl(Duration::from_secs(20)).acquire().await.expect("it is free");
-    server.signal(Signal::STOP);
+    server.pause();
     let register = a.register("pause");
     let reading = tokio::spawn(async move { register.read().await });
     tokio::time::sleep(Duration::from_millis(1500)).await;
-    server.signal(Signal::CONT);
+    server.resume();
     soon("the answer", reading).await.expect("no panic").expect("it comes");
     guard.release().await.expect("it is held");
 }
@@ -312,7 +309,7 @@ async fn a_pause_of_the_server_is_waited_out() {
 /// A multi-lock under lost answers is there wholly or not at all.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dropped_multi_lock_leaves_nothing() {
-    let server = redis(&[]);
+    let server = server::start(&[]);
     let proxy = Proxy::to(server.port).await;
     let (a, b) = (open(proxy.port()).await, open(server.port).await);
     a.lock("x").acquire().await.expect("it is free").release().await.expect("it is held");
@@ -330,17 +327,17 @@ async fn a_dropped_multi_lock_leaves_nothing() {
 /// What a connection promises follows from the server's settings.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn settings_decide_what_is_promised() {
-    let every = redis(&["--appendfsync", "everysec"]);
+    let every = server::start(&["--appendfsync", "everysec"]);
     let engine = open(every.port).await;
     assert_eq!(engine.guarantees().expect("locks").survives, Survives::Process);
     let checks = engine.engine().checks.clone().expect("it can tell").checks().await;
     let log = checks.iter().find(|check| check.what.starts_with("appendonly")).expect("it is told");
     assert_eq!(log.verdict, CheckVerdict::Warning, "{log:?}");
-    let nothing = redis(&["--appendonly", "no"]);
+    let nothing = server::start(&["--appendonly", "no"]);
     let engine = open(nothing.port).await;
     assert_eq!(engine.guarantees().expect("locks").survives, Survives::Nothing);
 
-    let evicts = redis(&["--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru"]);
+    let evicts = server::start(&["--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru"]);
     let url = format!("redis://127.0.0.1:{}", evicts.port);
     let refused = leasehold_redis::connect(&url).await.expect_err("it throws keys away");
     assert_eq!(refused.kind, ErrorKind::Unsupported);
@@ -351,9 +348,9 @@ async fn settings_decide_what_is_promised() {
 /// Replicas: locks are told to be for efficiency only, and `wait` is kept.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn replicas_weaken_what_is_promised() {
-    let master = redis(&[]);
+    let master = server::start(&[]);
     let port = master.port.to_string();
-    let replica = redis(&["--replicaof", "127.0.0.1", &port]);
+    let replica = server::start(&["--replicaof", "127.0.0.1", &port]);
     let linked = async {
         loop {
             let redis::Value::BulkString(info) = raw(&master, &["INFO", "replication"]) else {
@@ -373,17 +370,17 @@ async fn replicas_weaken_what_is_promised() {
     a.lock("copied").acquire().await.expect("it is copied").release().await.expect("it is held");
     let refused = leasehold_redis::connect(&format!("redis://127.0.0.1:{}", replica.port)).await;
     assert_eq!(refused.expect_err("it is a replica").kind, ErrorKind::Invalid);
-    replica.signal(Signal::STOP);
+    replica.pause();
     let error = a.register("copied").write("x").await.expect_err("the replica does not have it");
     assert_eq!(error.kind, ErrorKind::Unavailable);
-    replica.signal(Signal::CONT);
+    replica.resume();
     soon("the lock", a.lock("copied").acquire()).await.expect("the replica is back");
 }
 
 /// Who may not come in is told so.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bad_credentials_are_told() {
-    let server = redis(&["--requirepass", "secret"]);
+    let server = server::start(&["--requirepass", "secret"]);
     let at = format!("127.0.0.1:{}", server.port);
     for url in [format!("redis://{at}"), format!("redis://:wrong@{at}")] {
         let refused = leasehold_redis::connect(&url).await.expect_err("they are wrong");

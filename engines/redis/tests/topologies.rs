@@ -1,13 +1,10 @@
 //! Sentinels and clusters: the node that has the keys is found, and found again.
 
-mod servers;
-
 use std::process::Command;
 use std::time::Duration;
 
 use leasehold_api::{ErrorKind, Fencing, Leasehold, QueueConfig};
-use leasehold_testbed::{Server, free_port, program};
-use servers::redis;
+use leasehold_testbed::servers::redis::{self as server, sentinel};
 use tokio::time::timeout;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -36,21 +33,6 @@ fn says(port: u16, command: &[&str], text: &str) -> bool {
     }
 }
 
-fn sentinel(master: u16) -> Server {
-    let program = program("redis-server", &[], "redis-server");
-    let program = program.unwrap_or_else(|why| panic!("{why}"));
-    let (directory, port) = (Server::directory(), free_port());
-    let path = directory.path().join("sentinel.conf");
-    let text = format!(
-        "port {port}\nbind 127.0.0.1\nsentinel monitor mine 127.0.0.1 {master} 1\n\
-         sentinel down-after-milliseconds mine 1000\nsentinel failover-timeout mine 5000\n"
-    );
-    std::fs::write(&path, text).expect("it is ours");
-    let mut call = Command::new(program);
-    call.arg(path).arg("--sentinel");
-    Server::start(directory, port, call)
-}
-
 async fn works(handle: &Leasehold) {
     let guard = handle.lock("here").acquire().await.expect("it is free");
     let queue = handle.queue("here");
@@ -63,9 +45,9 @@ async fn works(handle: &Leasehold) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sentinel_knows_the_master() {
-    let mut master = redis(&[]);
+    let mut master = server::start(&[]);
     let port = master.port.to_string();
-    let replica = redis(&["--replicaof", "127.0.0.1", &port]);
+    let replica = server::start(&["--replicaof", "127.0.0.1", &port]);
     until("the replica", || says(master.port, &["INFO", "replication"], "state=online")).await;
     let sentinel = sentinel(master.port);
     let found = || says(sentinel.port, &["INFO", "sentinel"], "slaves=1");
@@ -97,7 +79,7 @@ async fn a_sentinel_knows_the_master() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cluster_knows_the_node() {
-    let nodes = [(); 3].map(|()| redis(&["--cluster-enabled", "yes"]));
+    let nodes = [(); 3].map(|()| server::start(&["--cluster-enabled", "yes"]));
     let mut form = Command::new("redis-cli");
     form.args(["--cluster", "create", "--cluster-yes"]);
     form.args(nodes.iter().map(|node| format!("127.0.0.1:{}", node.port)));

@@ -1,24 +1,20 @@
 //! Failures that locks have had elsewhere, over a real ZooKeeper and a bad network. The numbers
 //! are those of the list that the suite's cases name too.
 
-mod server;
-
 use std::time::Duration;
 
 use leasehold_api::engine::{Acquire, Mode, RequestId, Want, Write};
 use leasehold_api::{CheckVerdict, Ending, ErrorKind, Expect, Leasehold, RegisterTtl, Wait};
-use leasehold_testbed::{Proxy, Server};
-use rustix::process::Signal;
+use leasehold_testbed::Proxy;
+use leasehold_testbed::servers::zookeeper;
 use tokio::time::timeout;
-
-use crate::server::{url, zookeeper};
 
 /// How long something may take that must come.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Opens an engine whose session with ZooKeeper is short.
 async fn open(port: u16, session: u64) -> Leasehold {
-    let url = format!("{}?session={session}", url(port));
+    let url = format!("{}?session={session}", zookeeper::url(port));
     Leasehold::new(leasehold_zookeeper::connect(&url).await.expect("it is there"))
 }
 
@@ -43,7 +39,7 @@ async fn line(look: &Leasehold, name: &str, holders: usize, waiting: u32) {
 /// F7, F8: the answer to a create is lost. One contender stands in line, and it is ours.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lost_answer_leaves_one_contender() {
-    let server = zookeeper();
+    let server = zookeeper::start();
     let (proxy, b) = (Proxy::to(server.port).await, open(server.port, 10).await);
     let a = open(proxy.port(), 10).await;
     // The line is there, so that what is lost is the answer to the contender.
@@ -65,7 +61,7 @@ async fn a_lost_answer_leaves_one_contender() {
 /// F7: the session of a waiter ends. Its old node is not taken for its own, and it gets the lock.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_waiter_whose_session_ended_stands_in_line_again() {
-    let server = zookeeper();
+    let server = zookeeper::start();
     let (proxy, b) = (Proxy::to(server.port).await, open(server.port, 10).await);
     let a = open(proxy.port(), 2).await;
     let held = b.lock("again").ttl(Duration::from_secs(120)).acquire().await.expect("it is free");
@@ -85,7 +81,7 @@ async fn a_waiter_whose_session_ended_stands_in_line_again() {
 /// The session of a holder ends: it is told so before another can have the lock.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_holder_that_is_cut_off_is_told() {
-    let server = zookeeper();
+    let server = zookeeper::start();
     let (proxy, b) = (Proxy::to(server.port).await, open(server.port, 10).await);
     let a = open(proxy.port(), 2).await;
     let ttl = Duration::from_secs(600);
@@ -128,7 +124,7 @@ fn now() -> std::time::Instant {
 /// F9: a server dies and comes back while somebody holds and somebody waits.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_comes_back_finds_all_in_line() {
-    let mut server = zookeeper();
+    let mut server = zookeeper::start();
     let (a, b) = (open(server.port, 10).await, open(server.port, 10).await);
     let ttl = Duration::from_secs(120);
     let guard = a.lock("back").ttl(ttl).acquire().await.expect("it is free");
@@ -149,7 +145,7 @@ async fn a_server_that_comes_back_finds_all_in_line() {
 /// A release whose answer is lost is carried out, and no node stays behind.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_release_without_an_answer_is_found_out() {
-    let server = zookeeper();
+    let server = zookeeper::start();
     let (proxy, b) = (Proxy::to(server.port).await, open(server.port, 10).await);
     let a = open(proxy.port(), 10).await;
     let ttl = Duration::from_secs(120);
@@ -164,7 +160,7 @@ async fn a_release_without_an_answer_is_found_out() {
 /// A write whose answer is lost is carried out once and answered with its version.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_write_without_an_answer_is_found_out() {
-    let server = zookeeper();
+    let server = zookeeper::start();
     let (proxy, b) = (Proxy::to(server.port).await, open(server.port, 10).await);
     let a = open(proxy.port(), 10).await;
     a.register("r").write("0").await.expect("it is written");
@@ -182,7 +178,7 @@ async fn a_write_without_an_answer_is_found_out() {
 /// The same request twice is one contender, and the same grant.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_request_sent_twice_is_one() {
-    let server = zookeeper();
+    let server = zookeeper::start();
     let a = open(server.port, 10).await;
     let engine = a.engine().locks.clone().expect("it has locks");
     let ask = Acquire {
@@ -206,7 +202,7 @@ async fn a_request_sent_twice_is_one() {
 /// Of those who try at the same time one gets the lock, not none.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_those_who_try_one_succeeds() {
-    let server = zookeeper();
+    let server = zookeeper::start();
     let (a, b) = (open(server.port, 10).await, open(server.port, 10).await);
     for round in 0..50 {
         let name = format!("try-{round}");
@@ -220,13 +216,13 @@ async fn of_those_who_try_one_succeeds() {
 /// A server that is paused answers later; nobody takes it for a refusal.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pause_of_the_server_is_waited_for() {
-    let server = zookeeper();
+    let server = zookeeper::start();
     let a = open(server.port, 10).await;
-    server.signal(Signal::STOP);
+    server.pause();
     let lock = a.lock("pause");
     let taking = tokio::spawn(async move { lock.acquire().await });
     tokio::time::sleep(Duration::from_millis(500)).await;
-    server.signal(Signal::CONT);
+    server.resume();
     let guard = soon("the lock", taking).await.expect("it does not panic").expect("it is free");
     guard.release().await.expect("it is held");
 }
@@ -234,7 +230,7 @@ async fn a_pause_of_the_server_is_waited_for() {
 /// What is wrong is said when the engine is opened.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_wrong_is_said() {
-    let server = zookeeper();
+    let server = zookeeper::start();
     let refused = async |url: String, kind| {
         let error = leasehold_zookeeper::connect(&url).await.expect_err("it is wrong");
         assert_eq!(error.kind, kind, "{error}");
@@ -257,8 +253,8 @@ async fn what_is_wrong_is_said() {
 /// An ensemble that keeps the dead for longer than was asked for is refused.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn long_sessions_are_refused() {
-    let server: Server = server::zookeeper_with("minSessionTimeout=5000\n");
-    let url = format!("{}?session=2", url(server.port));
+    let server = zookeeper::start_with("minSessionTimeout=5000\n");
+    let url = format!("{}?session=2", server.url());
     let error = leasehold_zookeeper::connect(&url).await.expect_err("it is too long");
     assert_eq!(error.kind, ErrorKind::Unsupported, "{error}");
     assert!(error.wrong.contains("minSessionTimeout"), "{error}");

@@ -65,7 +65,11 @@ const DIRECTION: &[(&str, May)] = &[
         ]),
     ),
     ("leasehold-server", May::Anything),
-    ("leasehold-conformance", May::Ours(&["leasehold", "leasehold-api", "leasehold-core"])),
+    // The testbed starts the systems over which histories are judged.
+    (
+        "leasehold-conformance",
+        May::Ours(&["leasehold", "leasehold-api", "leasehold-core", "leasehold-testbed"]),
+    ),
     ("leasehold-examples", May::Ours(&["leasehold"])),
     (
         "leasehold-simulator",
