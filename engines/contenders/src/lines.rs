@@ -6,7 +6,8 @@ use std::time::Duration;
 use leasehold_api::{Error, ErrorKind, Result};
 use tokio::time::{Instant, sleep_until};
 
-use crate::{Book, Change, Contender, Key, Seen, Swapped, To, contender, jittered, line};
+use crate::bell::{self, Rung};
+use crate::{Book, Change, Contender, Key, Seen, Swapped, To, contender, jittered};
 
 /// How long an engine that is out of reach is waited for, where nobody says how long.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
@@ -80,8 +81,11 @@ impl Lines {
                     To::Value { value, lasts: self.lasts(line) }
                 }
             };
-            let ring = to != To::Same && holders(line, self.now) != holders(before, self.now);
-            Change { key: Key::lock(&line.name), expect: line.version, to, ring }
+            let Rung { bells, any: ring } = match to {
+                To::Same => Rung::default(),
+                _ => bell::rung(&before.list, &line.list, self.now),
+            };
+            Change { key: Key::lock(&line.name), expect: line.version, to, ring, bells }
         };
         self.lines.iter().zip(&before.lines).map(change).collect()
     }
@@ -109,13 +113,6 @@ impl Lines {
             }
         }
     }
-}
-
-/// Who holds, by request.
-fn holders(line: &Line, now: u64) -> Vec<&str> {
-    let list = &line.list;
-    let places = (0..list.len()).filter(|place| line::holds(list, *place, now));
-    places.map(|place| list[place].id.as_str()).collect()
 }
 
 /// How long an engine out of reach is waited for.

@@ -297,7 +297,7 @@ impl Book for Entries {
         Ok(done)
     }
 
-    async fn wait(&self, watch: &Watch, at_most: Duration) -> Result<()> {
+    async fn wait(&self, watch: &Watch<'_>, at_most: Duration) -> Result<Option<Seen>> {
         self.bells.wait(self, watch, at_most).await
     }
 

@@ -1,6 +1,6 @@
 -- Entries: a hash each (v version, w written, d data), an index for each space, sorted by name,
 -- and the times at which entries may go.
-local FIELDS = 6 -- of a change: entry, version expected, kind, data, lasts in ms, ring
+local FIELDS = 7 -- of a change: entry, version expected, kind, data, lasts in ms, ring, bells
 local SLACK = 60000 -- ms that an entry outlives its meaning
 local SWEEP = 4 -- names of entries that went, taken off the index with each write
 
@@ -65,6 +65,9 @@ local function change(i, version)
   end
   if ARGV[i + 5] == '1' then
     call('PUBLISH', P .. ':b:' .. entry, version)
+  end
+  for bell in string.gmatch(ARGV[i + 6], '%S+') do
+    call('PUBLISH', P .. ':b:' .. bell, version)
   end
 end
 
