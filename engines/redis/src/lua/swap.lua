@@ -1,6 +1,6 @@
 local count = #ARGV / FIELDS
-local other = changed(1, count)
+local other, there = changed(1, count)
 if other then
   return other
 end
-return { 'done', write(1, count), text(now) }
+return { 'done', write(1, count, there), text(now) }
