@@ -92,6 +92,16 @@ impl Changes {
     }
 }
 
+/// Whether a swap may be lost with the machine's power: it only takes away lines, with the last who
+/// stood in them. If that is lost the lock stays held until the deadline; and nobody has seen a
+/// version that was lost with it and may be given again, as what stays in a line would show.
+fn is_lazy(changes: &[Change]) -> bool {
+    let is = |change: &Change| {
+        change.key.space == Space::Lock && matches!(change.to, To::Nothing | To::Same)
+    };
+    changes.iter().all(is)
+}
+
 /// How entries are.
 pub(crate) fn seen(rows: &[Row]) -> std::result::Result<Seen, tokio_postgres::Error> {
     let mut all = Seen { entries: Vec::with_capacity(rows.len()), now: 0 };
@@ -141,10 +151,11 @@ impl Book for Pages {
 
     async fn swap(&self, changes: &[Change]) -> Result<Swapped> {
         let all = Changes::of(changes);
-        let sql = self.server.call("swap", 7);
+        let sql = self.server.call("swap", 8);
         let number = (crate::random() >> 1).cast_signed();
         let mut arguments = all.arguments().to_vec();
-        arguments.push(&number);
+        let lazy = is_lazy(changes);
+        arguments.extend([&number as &(dyn ToSql + Sync), &lazy]);
         let mut tries = 0;
         loop {
             tries += 1;

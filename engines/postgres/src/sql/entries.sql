@@ -101,10 +101,10 @@ begin
 end $$;
 
 -- Compares and swaps entries, all or none. Gives one row with `done` and the new version, or how
--- all of them are.
+-- all of them are. What may be lost with the machine's power (`lazy`) does not wait for the disk.
 create function {schema}.swap(
     spaces smallint[], names bytea[], expects bigint[], acts smallint[], vals bytea[],
-    lasts bigint[], number bigint
+    lasts bigint[], number bigint, lazy boolean
 ) returns table (version bigint, written bigint, value bytea, moment bigint, done boolean)
 language plpgsql as $$
 declare
@@ -117,6 +117,9 @@ begin
         return query select l.version, l.written, l.value, l.moment, false
             from {schema}.look(spaces, names) l;
         return;
+    end if;
+    if lazy then
+        perform set_config('synchronous_commit', 'off', true);
     end if;
     fresh := nextval('{schema}.versions');
     at_us := {schema}.now_us();
