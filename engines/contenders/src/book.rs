@@ -106,7 +106,7 @@ pub enum Swapped {
         /// The store's clock at the write, microseconds.
         now: u64,
     },
-    /// Nothing was written, as an entry was not as expected. This is how all are.
+    /// Nothing was written, as an entry was not as expected or it was too late. This is how all are.
     Changed(Seen),
 }
 
@@ -143,8 +143,9 @@ pub trait Book: Send + Sync + 'static {
     /// Reads entries, all at one moment.
     async fn read(&self, keys: &[Key]) -> Result<Seen>;
 
-    /// Writes all changes if every entry is as expected, or none.
-    async fn swap(&self, changes: &[Change]) -> Result<Swapped>;
+    /// Writes all changes if every entry is as expected and the store's clock is before `until`, if
+    /// that is given (microseconds); or none.
+    async fn swap(&self, changes: &[Change], until: Option<u64>) -> Result<Swapped>;
 
     /// Waits until the bell rings, at most so long. It may come back sooner without a reason, but
     /// must not miss a ring: it reads the entries after it has begun to listen, and if there is

@@ -147,7 +147,9 @@ impl<B: Book> Inner<B> {
             if !line::holds(list, place, now) {
                 return Err(stale(hold));
             }
-            Ok(Step::Write(with(lines, place)))
+            // What was over in the meantime is not revived, even if nobody has taken it.
+            let until = list[place].until();
+            Ok(Step::Before(until, with(lines, place)))
         };
         change(&*self.book, Some(lines), &names, &mut patience, step).await
     }

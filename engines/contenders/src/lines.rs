@@ -35,6 +35,8 @@ pub(crate) enum Step<R> {
     Leave(R),
     /// They are to be written.
     Write(R),
+    /// They are to be written before this time of the store, or looked at again.
+    Before(Option<u64>, R),
 }
 
 impl Lines {
@@ -177,12 +179,13 @@ pub(crate) async fn change<B: Book, R>(
     loop {
         let before = lines.clone();
         lines.prune();
-        let answer = match step(&mut lines, maybe_done)? {
+        let (until, answer) = match step(&mut lines, maybe_done)? {
             Step::Leave(answer) => return Ok((answer, lines)),
-            Step::Write(answer) => answer,
+            Step::Write(answer) => (None, answer),
+            Step::Before(until, answer) => (until, answer),
         };
         let changes = lines.changes(&before);
-        lines = match book.swap(&changes).await {
+        lines = match book.swap(&changes, until).await {
             Ok(Swapped::Done { version, now }) => {
                 lines.written(version, now, &changes);
                 return Ok((answer, lines));

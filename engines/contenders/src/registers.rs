@@ -149,7 +149,7 @@ impl<B: Book> Inner<B> {
         loop {
             // A swap without an answer is not asked again: whether a value is ours cannot be seen
             // from it. The error says that it may have been written.
-            match self.book.swap(&changes(ask, &seen)?).await? {
+            match self.book.swap(&changes(ask, &seen)?, None).await? {
                 Swapped::Done { version, .. } => return Ok(version),
                 Swapped::Changed(now) => seen = now,
             }

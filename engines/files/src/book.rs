@@ -231,13 +231,14 @@ impl Files {
         Ok(Seen { entries, now })
     }
 
-    fn swap(&self, changes: &[Change], state: &mut State) -> Result<Swapped> {
+    fn swap(&self, changes: &[Change], until: Option<u64>, state: &mut State) -> Result<Swapped> {
         let now = state.now();
         let keys: Vec<Key> = changes.iter().map(|change| change.key.clone()).collect();
         let seen = self.read(&keys, now)?;
         let version = |entry: &Option<Entry>| entry.as_ref().map_or(0, |entry| entry.version);
         let differs = |(change, entry): (&Change, &Option<Entry>)| change.expect != version(entry);
-        if changes.iter().zip(&seen.entries).any(differs) {
+        let is_late = until.is_some_and(|until| until <= now);
+        if is_late || changes.iter().zip(&seen.entries).any(differs) {
             return Ok(Swapped::Changed(seen));
         }
         let version = self.next_version(state)?;
@@ -410,9 +411,9 @@ impl Book for FileBook {
         self.alone(move |files, state| files.read(&keys, state.now())).await
     }
 
-    async fn swap(&self, changes: &[Change]) -> Result<Swapped> {
+    async fn swap(&self, changes: &[Change], until: Option<u64>) -> Result<Swapped> {
         let changes = changes.to_vec();
-        self.alone(move |files, state| files.swap(&changes, state)).await
+        self.alone(move |files, state| files.swap(&changes, until, state)).await
     }
 
     async fn wait(&self, watch: &Watch<'_>, at_most: Duration) -> Result<Option<Seen>> {

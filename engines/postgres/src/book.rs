@@ -149,13 +149,13 @@ impl Book for Pages {
         seen(&rows).map_err(|error| odd(&error))
     }
 
-    async fn swap(&self, changes: &[Change]) -> Result<Swapped> {
+    async fn swap(&self, changes: &[Change], until: Option<u64>) -> Result<Swapped> {
         let all = Changes::of(changes);
-        let sql = self.server.call("swap", 8);
+        let sql = self.server.call("swap", 9);
         let number = (crate::random() >> 1).cast_signed();
         let mut arguments = all.arguments().to_vec();
-        let lazy = is_lazy(changes);
-        arguments.extend([&number as &(dyn ToSql + Sync), &lazy]);
+        let (until, lazy) = (until.map(u64::cast_signed), is_lazy(changes));
+        arguments.extend([&until as &(dyn ToSql + Sync), &number, &lazy]);
         let mut tries = 0;
         loop {
             tries += 1;

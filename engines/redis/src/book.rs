@@ -162,8 +162,9 @@ impl Book for RedisBook {
         entries(&mut reply)
     }
 
-    async fn swap(&self, changes: &[Change]) -> Result<Swapped> {
+    async fn swap(&self, changes: &[Change], until: Option<u64>) -> Result<Swapped> {
         let mut args = Args::default();
+        args.text(&until.map(|until| until.to_string()).unwrap_or_default());
         put(&mut args, changes);
         let mut reply = Reply::new(self.run(&SWAP, &args, true).await?)?;
         match reply.text("answer")?.as_str() {

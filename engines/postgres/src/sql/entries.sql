@@ -101,10 +101,11 @@ begin
 end $$;
 
 -- Compares and swaps entries, all or none. Gives one row with `done` and the new version, or how
--- all of them are. What may be lost with the machine's power (`lazy`) does not wait for the disk.
+-- all of them are, also when it is too late. What may be lost with the machine's power (`lazy`) does
+-- not wait for the disk.
 create function {schema}.swap(
     spaces smallint[], names bytea[], expects bigint[], acts smallint[], vals bytea[],
-    lasts bigint[], number bigint, lazy boolean
+    lasts bigint[], in_time bigint, number bigint, lazy boolean
 ) returns table (version bigint, written bigint, value bytea, moment bigint, done boolean)
 language plpgsql as $$
 declare
@@ -112,7 +113,9 @@ declare
     at_us bigint;
 begin
     perform {schema}.lock_entries(spaces, names);
-    if not {schema}.are_as_expected(spaces, names, expects) then
+    if not {schema}.are_as_expected(spaces, names, expects)
+        or {schema}.now_us() >= in_time
+    then
         perform set_config('leasehold.in_vain', number::text, false);
         return query select l.version, l.written, l.value, l.moment, false
             from {schema}.look(spaces, names) l;

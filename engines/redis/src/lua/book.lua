@@ -14,9 +14,10 @@ local function see(reply, entry)
   end
 end
 
--- Which of the entries of the changes are there; and how all are, if one is not as expected.
-local function changed(first, count)
-  local is, there = false, {}
+-- How all entries of the changes are, if one is not as expected or it is too late; or else which are
+-- there.
+local function changed(first, count, is_late)
+  local is, there = is_late, {}
   for i = first, first + (count - 1) * FIELDS, FIELDS do
     local version = call('HGET', P .. ':' .. ARGV[i], 'v')
     there[i] = version
