@@ -11,6 +11,7 @@ mod ours;
 mod own;
 mod queues;
 pub mod recovery;
+mod requests;
 mod systems;
 mod ways;
 
@@ -135,7 +136,11 @@ fn show(figures: &mut Figures, title: &str, ways: &[Way], rounds: &[Vec<Shown>])
             rounds.iter().map(|shown| shown[place].2).collect()
         };
         for (way, rounds) in ways.iter().zip(rounds) {
-            figures.plain(format!("{title}: {what}, {}", way.name()), unit, values(rounds));
+            let values = values(rounds);
+            // Not every system counts everything.
+            if values.iter().all(|value| value.is_finite()) {
+                figures.plain(format!("{title}: {what}, {}", way.name()), unit, values);
+            }
         }
         if !unit.ends_with("/s") {
             continue;

@@ -30,6 +30,8 @@ enum Flaw {
     ReleaseForgotten,
     /// A renewal says yes and does nothing.
     RenewalForgotten,
+    /// A renewal says yes when the hold is over.
+    RenewalTooLate,
     /// Whoever waits is told at once that its time is over.
     NoWaiting,
     /// A write does not look at the version.
@@ -79,6 +81,7 @@ impl LockEngine for Flawed {
     async fn renew(&self, hold: &HoldRef, ttl: Duration) -> Result<Option<Duration>> {
         match self.flaw {
             Flaw::RenewalForgotten => Ok(Some(ttl)),
+            Flaw::RenewalTooLate => Ok(self.inner.renew(hold, ttl).await.unwrap_or(Some(ttl))),
             _ => self.inner.renew(hold, ttl).await,
         }
     }
@@ -162,6 +165,7 @@ async fn every_planted_flaw_is_found() {
         (Flaw::TokensRepeat, "locks::tokens_rise_from_holder_to_holder"),
         (Flaw::ReleaseForgotten, "locks::free_after_release"),
         (Flaw::RenewalForgotten, "losses::a_hold_is_renewed"),
+        (Flaw::RenewalTooLate, "losses::what_is_over_is_not_revived"),
         (Flaw::NoWaiting, "locks::waiters_are_served_in_order"),
         (Flaw::NoCompare, "registers::compare_and_set"),
         (Flaw::WatchSleeps, "registers::a_change_wakes_who_watches"),

@@ -9,6 +9,7 @@ use tokio::sync::Barrier;
 use tokio::time::Instant;
 
 use super::Shown;
+use super::requests;
 use super::ways::{Client, Way};
 
 /// Longer than anybody holds a lock here.
@@ -65,6 +66,7 @@ pub async fn crowd(way: Way, url: &str, name: &str, clients: usize, time: Durati
     let start = Arc::new(Barrier::new(clients));
     let last = Arc::new(AtomicUsize::new(usize::MAX));
     let mut running = Vec::new();
+    let asked_before = requests::so_far(way, url).await;
     for place in 0..clients {
         let process = way.process(url).await;
         let (start, last, name) = (start.clone(), last.clone(), name.to_owned());
@@ -96,6 +98,10 @@ pub async fn crowd(way: Way, url: &str, name: &str, clients: usize, time: Durati
         grants.push(own);
         handoffs += handed;
     }
+    let asked = match (asked_before, requests::so_far(way, url).await) {
+        (Some(before), Some(after)) => (after - before) as f64 / handoffs.max(1) as f64,
+        _ => f64::NAN,
+    };
     let seconds = time.as_secs_f64();
     let (most, least) = (grants.iter().max(), grants.iter().min());
     let count = |grants: Option<&u64>| grants.copied().unwrap_or(0) as f64;
@@ -103,5 +109,6 @@ pub async fn crowd(way: Way, url: &str, name: &str, clients: usize, time: Durati
         ("handoffs", "/s", handoffs as f64 / seconds),
         ("grants", "/s", grants.iter().sum::<u64>() as f64 / seconds),
         ("most ÷ least", "×", count(most) / count(least).max(1.0)),
+        ("requests a handoff", "requests", asked),
     ]
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use leasehold_api::engine::{Acquire, HoldRef, OpenSession, Want};
 use leasehold_api::{Ending, ErrorKind, Inspection, Mode, Wait};
 
-use super::{SHORT, cases, ensure, gives, in_line, refused, soon};
+use super::{SHORT, cases, ensure, gives, in_line, refused, soon, until};
 use crate::{Outcome, Target};
 
 cases! { "losses" needs Modes::Exclusive:
@@ -13,6 +13,7 @@ cases! { "losses" needs Modes::Exclusive:
     without_renewal_it_ends needs Waiting::Unordered;
     loss_is_known_before_the_next_grant needs Waiting::Unordered;
     a_stale_release_harms_nobody;
+    what_is_over_is_not_revived needs Fencing::Advisory;
     a_stale_token_is_refused_by_registers needs
         Fencing::Strict, Registers::Versioned, Waiting::Unordered;
     force_release_is_told needs Revocation::Forced;
@@ -80,6 +81,26 @@ async fn a_stale_release_harms_nobody(target: &Target) -> Outcome {
     ensure!(kinds.contains(&error), "another's hold was released: {error:?}");
     ensure!(a.lock(&*name).try_acquire().await?.is_none(), "the new holder lost its lock");
     Ok(now.release().await?)
+}
+
+/// Also if nobody has taken it since.
+async fn what_is_over_is_not_revived(target: &Target) -> Outcome {
+    let (a, name) = (target.handle().await?, target.name("revived"));
+    let guard = a.lock(&*name).ttl(SHORT).without_renewal().acquire().await?;
+    let (old, engine) = (guard.hold().clone(), a.engine().locks.clone().expect("it has locks"));
+    // The guard knows first; that the engine thinks so too is seen only by asking.
+    let over = async || Ok(!engine.check(&name, old.token).await?);
+    until("the end of the hold", over).await?;
+    refused(engine.renew(&old, SHORT).await, ErrorKind::Stale)?;
+    ensure!(!engine.check(&name, old.token).await?, "a refused renewal revived it");
+    refused(engine.release(&old).await, ErrorKind::Stale)?;
+    a.lock(&*name)
+        .try_acquire()
+        .await?
+        .ok_or_else(|| crate::Failure::Expected("what is over is in the way".into()))?
+        .release()
+        .await?;
+    Ok(())
 }
 
 async fn a_stale_token_is_refused_by_registers(target: &Target) -> Outcome {

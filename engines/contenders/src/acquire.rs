@@ -12,9 +12,10 @@ use leasehold_api::engine::{Acquire, Gone, Grant, HoldRef, Mode, apart};
 use leasehold_api::{Error, ErrorKind, Result, Wait};
 use tokio::time::Instant;
 
+use crate::bell::{self, Awaited, Bell, LOOK};
 use crate::engine::{Inner, us};
-use crate::lines::{Lines, PATIENCE, Patience, Step, change, read};
-use crate::{Book, Contender, SessionState, Watch, limits, line, operation};
+use crate::lines::{Line, Lines, PATIENCE, Patience, Step, change, read};
+use crate::{Book, Contender, Key, Seen, SessionState, Watch, limits, line, operation};
 
 /// How long a contender without a session stands in line without a sign of life.
 const WAITING: Duration = Duration::from_secs(10);
@@ -131,8 +132,10 @@ impl<B: Book> Acquiring<B> {
                     continue;
                 }
             }
-            self.wait(&lines).await?;
-            let looked = read(&*self.inner.book, &self.names, &mut self.patience).await?;
+            let looked = match self.wait(&lines).await? {
+                Some(looked) => looked,
+                None => read(&*self.inner.book, &self.names, &mut self.patience).await?,
+            };
             (standing, lines) = self.look(looked).await?;
         }
     }
@@ -213,52 +216,61 @@ impl<B: Book> Acquiring<B> {
         self.session.as_ref().and_then(|session| session.ttl).unwrap_or(WAITING)
     }
 
-    /// Waits for something to happen to the lines.
-    async fn wait(&mut self, lines: &Lines) -> Result<()> {
-        let now = lines.now;
-        let place = |list: &[Contender]| list.iter().position(|other| other.id == self.id);
-        // With several lines the first that is in the way will do: it must go in any case.
-        let mut at_most = self.lease() / SIGNS;
-        let mut bell = None;
-        for line in &lines.lines {
-            if let Some(end) = line::next_end(&line.list, now) {
-                at_most = at_most.min(Duration::from_micros(end - now));
-            }
-            let Some(place) = place(&line.list) else { continue };
-            if let Some(blocker) = line::blocker(&line.list, place, now) {
-                bell = bell.or(Some(blocker.id.clone()));
-            }
+    /// Waits until it is worth looking again; gives the lines if they were read.
+    async fn wait(&mut self, lines: &Lines) -> Result<Option<Lines>> {
+        let mut at_most = (self.lease() / SIGNS).min(LOOK);
+        let awaited = awaited(lines, &self.id);
+        if let Some(end) = awaited.as_ref().and_then(|awaited| awaited.until) {
+            // The store counts in microseconds and "over" begins at the deadline itself.
+            at_most = at_most.min(Duration::from_micros(end.saturating_sub(lines.now) + 1));
         }
-        // The store counts in microseconds and "over" begins at the deadline itself.
-        at_most += Duration::from_micros(1);
         if let Wait::AtMost(wait) = self.ask.wait {
             let left = wait.checked_sub(self.asked.elapsed()).filter(|left| !left.is_zero());
             let Some(left) = left else { return Err(too_late(self.ask.wait)) };
             at_most = at_most.min(left);
         }
-        let keys = lines.lines.iter().map(|line| (crate::Key::lock(&line.name), line.version));
-        let watch = Watch { keys: keys.collect(), bell };
-        let session = self.session.clone();
+        let keys: Vec<Key> = lines.lines.iter().map(|line| Key::lock(&line.name)).collect();
+        // Others may come and go: it is the same as long as it waits for the same one, until the
+        // same time or longer. What cannot be read is looked at by the caller.
+        let same = |seen: &Seen| {
+            let now =
+                Lines::of(&self.names, seen).ok().and_then(|now| self::awaited(&now, &self.id));
+            match (&now, &awaited) {
+                (Some(now), Some(then)) => {
+                    let until = |one: &Awaited| one.until.unwrap_or(u64::MAX);
+                    now.bell == then.bell && until(now) >= until(then)
+                }
+                _ => false,
+            }
+        };
+        let bell = awaited.as_ref().and_then(|awaited| awaited.bell.clone());
+        let going = match &bell {
+            Some(Bell::Going(id)) => Some(id.clone()),
+            Some(Bell::Turn(_)) | None => None,
+        };
+        let watch = Watch { keys: &keys, bell, going, same: &same };
         let session_over = async {
-            match &session {
+            match &self.session {
                 Some(session) => session.over().await,
                 None => std::future::pending().await,
             }
         };
-        tokio::select! {
+        let mut gone = self.gone.clone();
+        let waited = tokio::select! {
             biased;
-            () = self.gone.wait() => Err(Gone::cancelled()),
+            () = gone.wait() => return Err(Gone::cancelled()),
             () = session_over => {
                 let wrong = "the session ended while it waited; open a new one and ask again";
-                Err(Error::new(ErrorKind::NoSession, wrong))
+                return Err(Error::new(ErrorKind::NoSession, wrong));
             }
-            waited = self.inner.book.wait(&watch, at_most) => match waited {
-                Ok(()) => {
-                    self.patience = Patience::until(patience(self.asked, self.ask.wait));
-                    Ok(())
-                }
-                Err(error) => self.patience.after(error).await,
-            },
+            waited = self.inner.book.wait(&watch, at_most) => waited,
+        };
+        match waited {
+            Ok(seen) => {
+                self.patience = Patience::until(patience(self.asked, self.ask.wait));
+                seen.map(|seen| Lines::of(&self.names, &seen)).transpose()
+            }
+            Err(error) => self.patience.after(error).await.map(|()| None),
         }
     }
 
@@ -314,6 +326,20 @@ impl<B: Book> Acquiring<B> {
         }
         self.inner.book.take_down(&self.id).await;
     }
+}
+
+/// What a contender waits for; `None`: it stands in none, or not in all lines.
+fn awaited(lines: &Lines, id: &str) -> Option<Awaited> {
+    let place = |line: &Line| line.list.iter().position(|other| other.id == id);
+    let stands = lines.lines.iter().filter_map(|line| Some((&line.list[..], place(line)?)));
+    let stands: Vec<_> = stands.collect();
+    if stands.len() < lines.lines.len() {
+        return None;
+    }
+    // Who is over itself, and still in the way, waits for that to pass.
+    let passes = || lines.lines.iter().filter_map(|line| line::next_end(&line.list, lines.now));
+    let over = || Awaited { bell: None, until: passes().min() };
+    Some(bell::awaited_in(&stands, lines.now).unwrap_or_else(over))
 }
 
 /// Where a contender stands: it holds when it does so in every line.

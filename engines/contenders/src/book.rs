@@ -5,6 +5,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use leasehold_api::{Guarantees, Result};
 
+use crate::bell::Bell;
+
 /// What a key is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Space {
@@ -56,6 +58,13 @@ pub struct Seen {
     pub now: u64,
 }
 
+impl Seen {
+    /// The versions of the entries; 0: there is none.
+    pub fn versions(&self) -> impl Iterator<Item = u64> {
+        self.entries.iter().map(|entry| entry.as_ref().map_or(0, |entry| entry.version))
+    }
+}
+
 /// One entry in a swap.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
@@ -65,8 +74,10 @@ pub struct Change {
     pub expect: u64,
     /// What becomes of it.
     pub to: To,
-    /// Somebody may be waiting for this change.
+    /// Somebody may be waiting for any change of it.
     pub ring: bool,
+    /// Bells that it rings besides. They may ring once more without a reason.
+    pub bells: Vec<Bell>,
 }
 
 /// What becomes of an entry.
@@ -95,18 +106,28 @@ pub enum Swapped {
         /// The store's clock at the write, microseconds.
         now: u64,
     },
-    /// Nothing was written, as an entry was not as expected. This is how all are.
+    /// Nothing was written, as an entry was not as expected or it was too late. This is how all are.
     Changed(Seen),
 }
 
 /// What a waiter waits for.
-#[derive(Debug, Clone)]
-pub struct Watch {
-    /// Entries, and the version that was seen of each; 0: there was none.
-    pub keys: Vec<(Key, u64)>,
-    /// The bell of the one whose going is waited for, see [`Book::hang`]; `None`: any change
-    /// counts.
-    pub bell: Option<String>,
+pub struct Watch<'a> {
+    /// Entries.
+    pub keys: &'a [Key],
+    /// What is waited for; `None`: any change of the entries that had `ring` set.
+    pub bell: Option<Bell>,
+    /// A contender whose going is such a ring, for stores that hear of nothing else; see
+    /// [`Book::hang`].
+    pub going: Option<String>,
+    /// Whether there is nothing new in entries as they are now.
+    pub same: &'a (dyn Fn(&Seen) -> bool + Send + Sync),
+}
+
+impl std::fmt::Debug for Watch<'_> {
+    fn fmt(&self, to: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut to = to.debug_struct("Watch");
+        to.field("keys", &self.keys).field("bell", &self.bell).finish_non_exhaustive()
+    }
 }
 
 /// Versioned entries that are compared and swapped, several at a time, and a clock.
@@ -122,13 +143,14 @@ pub trait Book: Send + Sync + 'static {
     /// Reads entries, all at one moment.
     async fn read(&self, keys: &[Key]) -> Result<Seen>;
 
-    /// Writes all changes if every entry is as expected, or none.
-    async fn swap(&self, changes: &[Change]) -> Result<Swapped>;
+    /// Writes all changes if every entry is as expected and the store's clock is before `until`, if
+    /// that is given (microseconds); or none.
+    async fn swap(&self, changes: &[Change], until: Option<u64>) -> Result<Swapped>;
 
-    /// Waits until an entry differs from what was seen, at most so long. It may come back sooner
-    /// without a reason, but must not miss a change that had `ring` set: it looks again after it
-    /// has begun to listen.
-    async fn wait(&self, watch: &Watch, at_most: Duration) -> Result<()>;
+    /// Waits until the bell rings, at most so long. It may come back sooner without a reason, but
+    /// must not miss a ring: it reads the entries after it has begun to listen, and if there is
+    /// something new in them it comes back at once, with how they are.
+    async fn wait(&self, watch: &Watch<'_>, at_most: Duration) -> Result<Option<Seen>>;
 
     /// Keys of one space that begin with a prefix, in order: those from place `after` on, at most
     /// `max` of them.

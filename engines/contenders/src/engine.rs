@@ -13,7 +13,7 @@ use leasehold_api::{Error, ErrorKind, Guarantees, Result};
 use tokio::time::Instant;
 
 use crate::lines::{Lines, Patience, Step, change, read};
-use crate::{Book, Contender, InHand, Key, Sessions, Space, Watch, acquire, limits, line};
+use crate::{Book, Contender, InHand, Key, Seen, Sessions, Space, Watch, acquire, limits, line};
 
 /// Waiters shown of one lock.
 const SHOWN: usize = 1000;
@@ -147,7 +147,9 @@ impl<B: Book> Inner<B> {
             if !line::holds(list, place, now) {
                 return Err(stale(hold));
             }
-            Ok(Step::Write(with(lines, place)))
+            // What was over in the meantime is not revived, even if nobody has taken it.
+            let until = list[place].until();
+            Ok(Step::Before(until, with(lines, place)))
         };
         change(&*self.book, Some(lines), &names, &mut patience, step).await
     }
@@ -419,8 +421,9 @@ impl<B: Book> LockEngine for LineEngine<B> {
     async fn watch(&self, name: &str, known: Option<u64>, wait: Duration) -> Result<LockView> {
         let asked = |error: Error| error.asking(format!("watch lock {name}"));
         let until = Instant::now().checked_add(wait);
+        let (names, keys) = ([name.into()], [Key::lock(name)]);
+        let mut lines = self.inner.look(name).await.map_err(asked)?;
         loop {
-            let lines = self.inner.look(name).await.map_err(asked)?;
             let (line, now) = (&lines.lines[0], lines.now);
             let seen = view(name, &line.list, now);
             let newest = seen.holders.iter().map(|holder| holder.token).max();
@@ -430,9 +433,14 @@ impl<B: Book> LockEngine for LineEngine<B> {
             }
             let end = line::next_end(&line.list, now).map(|end| Duration::from_micros(end - now));
             let at_most = [left, end, Some(WATCH)].into_iter().flatten().min().unwrap_or(WATCH);
-            let bell = line.list.first().map(|first| first.id.clone());
-            let watch = Watch { keys: vec![(Key::lock(name), line.version)], bell };
-            self.inner.book.wait(&watch, at_most).await.map_err(asked)?;
+            let version = line.version;
+            let same = move |now: &Seen| now.versions().next() == Some(version);
+            let going = line.list.first().map(|first| first.id.clone());
+            let watch = Watch { keys: &keys, bell: None, going, same: &same };
+            lines = match self.inner.book.wait(&watch, at_most).await.map_err(asked)? {
+                Some(seen) => Lines::of(&names, &seen).map_err(asked)?,
+                None => self.inner.look(name).await.map_err(asked)?,
+            };
         }
     }
 

@@ -15,6 +15,7 @@
 //! by any amount. A contender who waits shows that it is alive as a holder does, by renewing.
 
 mod acquire;
+pub mod bell;
 mod book;
 mod chance;
 pub mod circle;

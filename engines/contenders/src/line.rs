@@ -38,7 +38,7 @@ fn fits(before: &[Contender], mode: Mode, now: u64) -> bool {
 }
 
 /// The one whose going the contender at `place` waits for, if there is one such: before that it is
-/// not worth looking again. `None`: any going may make room, as with permits.
+/// not worth looking again. `None`: any going may make room, as with permits of one semaphore.
 pub fn blocker(line: &[Contender], place: usize, now: u64) -> Option<&Contender> {
     let mut before = line[..place].iter().rev().filter(|before| before.blocks(now));
     match line[place].mode {
@@ -46,7 +46,11 @@ pub fn blocker(line: &[Contender], place: usize, now: u64) -> Option<&Contender>
         Mode::Exclusive => before.next(),
         // Sharers before it come in together with it.
         Mode::Shared => before.find(|before| before.mode != Mode::Shared || before.is_over(now)),
-        Mode::Permits { .. } => None,
+        // Those of the same semaphore may come in together with it.
+        Mode::Permits { of, .. } => before.find(|before| {
+            let is_same = matches!(before.mode, Mode::Permits { of: same, .. } if same == of);
+            !is_same || before.is_over(now)
+        }),
     }
 }
 

@@ -6,7 +6,8 @@ use std::time::Duration;
 use leasehold_api::{Error, ErrorKind, Result};
 use tokio::time::{Instant, sleep_until};
 
-use crate::{Book, Change, Contender, Key, Seen, Swapped, To, contender, jittered, line};
+use crate::bell::{self, Rung};
+use crate::{Book, Change, Contender, Key, Seen, Swapped, To, contender, jittered};
 
 /// How long an engine that is out of reach is waited for, where nobody says how long.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
@@ -34,6 +35,8 @@ pub(crate) enum Step<R> {
     Leave(R),
     /// They are to be written.
     Write(R),
+    /// They are to be written before this time of the store, or looked at again.
+    Before(Option<u64>, R),
 }
 
 impl Lines {
@@ -80,8 +83,11 @@ impl Lines {
                     To::Value { value, lasts: self.lasts(line) }
                 }
             };
-            let ring = to != To::Same && holders(line, self.now) != holders(before, self.now);
-            Change { key: Key::lock(&line.name), expect: line.version, to, ring }
+            let Rung { bells, any: ring } = match to {
+                To::Same => Rung::default(),
+                _ => bell::rung(&before.list, &line.list, self.now),
+            };
+            Change { key: Key::lock(&line.name), expect: line.version, to, ring, bells }
         };
         self.lines.iter().zip(&before.lines).map(change).collect()
     }
@@ -109,13 +115,6 @@ impl Lines {
             }
         }
     }
-}
-
-/// Who holds, by request.
-fn holders(line: &Line, now: u64) -> Vec<&str> {
-    let list = &line.list;
-    let places = (0..list.len()).filter(|place| line::holds(list, *place, now));
-    places.map(|place| list[place].id.as_str()).collect()
 }
 
 /// How long an engine out of reach is waited for.
@@ -180,12 +179,13 @@ pub(crate) async fn change<B: Book, R>(
     loop {
         let before = lines.clone();
         lines.prune();
-        let answer = match step(&mut lines, maybe_done)? {
+        let (until, answer) = match step(&mut lines, maybe_done)? {
             Step::Leave(answer) => return Ok((answer, lines)),
-            Step::Write(answer) => answer,
+            Step::Write(answer) => (None, answer),
+            Step::Before(until, answer) => (until, answer),
         };
         let changes = lines.changes(&before);
-        lines = match book.swap(&changes).await {
+        lines = match book.swap(&changes, until).await {
             Ok(Swapped::Done { version, now }) => {
                 lines.written(version, now, &changes);
                 return Ok((answer, lines));

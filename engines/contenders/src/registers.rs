@@ -87,7 +87,7 @@ fn guarded(name: &str, token: u64, entry: Option<&Entry>, now: u64) -> Result<Ch
         return Err(Error::new(ErrorKind::Stale, wrong));
     }
     let expect = entry.map_or(0, |entry| entry.version);
-    Ok(Change { key: Key::lock(name), expect, to: To::Same, ring: false })
+    Ok(Change { key: Key::lock(name), expect, to: To::Same, ring: false, bells: Vec::new() })
 }
 
 /// The changes that a write makes, given the register's entry and its guard's line.
@@ -109,7 +109,7 @@ pub(crate) fn changes(ask: &Write, seen: &Seen) -> Result<Vec<Change>> {
     };
     let expect = entry.map_or(0, |entry| entry.version);
     let key = Key::register(&ask.key);
-    let mut changes = vec![Change { key, expect, to, ring: true }];
+    let mut changes = vec![Change { key, expect, to, ring: true, bells: Vec::new() }];
     if let Some((name, token)) = &ask.guard {
         changes.push(guarded(name, *token, seen.entries[1].as_ref(), seen.now)?);
     }
@@ -149,7 +149,7 @@ impl<B: Book> Inner<B> {
         loop {
             // A swap without an answer is not asked again: whether a value is ours cannot be seen
             // from it. The error says that it may have been written.
-            match self.book.swap(&changes(ask, &seen)?).await? {
+            match self.book.swap(&changes(ask, &seen)?, None).await? {
                 Swapped::Done { version, .. } => return Ok(version),
                 Swapped::Changed(now) => seen = now,
             }
@@ -165,8 +165,9 @@ impl<B: Book> Inner<B> {
         let asked = |error: Error| error.asking(format!("watch register {}", text(key)));
         limits::key(key).map_err(asked)?;
         let until = Instant::now().checked_add(wait);
+        let keys = [Key::register(key)];
+        let mut seen = self.seen(&keys).await.map_err(asked)?;
         loop {
-            let seen = self.seen(&[Key::register(key)]).await.map_err(asked)?;
             let entry = seen.entries[0].as_ref();
             let is = live(entry, seen.now).map_err(asked)?;
             let left = until.map(|until| until.saturating_duration_since(Instant::now()));
@@ -176,9 +177,13 @@ impl<B: Book> Inner<B> {
             }
             let end = is.and_then(|is| is.left);
             let at_most = [left, end, Some(WATCH)].into_iter().flatten().min().unwrap_or(WATCH);
-            let version = entry.map_or(0, |entry| entry.version);
-            let watch = Watch { keys: vec![(Key::register(key), version)], bell: None };
-            self.book.wait(&watch, at_most).await.map_err(asked)?;
+            let version = seen.versions().next();
+            let same = move |now: &Seen| now.versions().next() == version;
+            let watch = Watch { keys: &keys, bell: None, going: None, same: &same };
+            seen = match self.book.wait(&watch, at_most).await.map_err(asked)? {
+                Some(seen) => seen,
+                None => self.seen(&keys).await.map_err(asked)?,
+            };
         }
     }
 

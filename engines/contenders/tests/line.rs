@@ -113,6 +113,7 @@ fn permits_agree() {
 }
 
 /// Sharers wait for the writer before them, not for each other, and a writer for whoever is last.
+/// Permits wait for whoever is no part of the semaphore.
 #[test]
 fn the_right_one_is_waited_for() {
     let one = |id: &str, mode| Contender { id: id.into(), ..contender(mode, None, 0, true) };
@@ -121,9 +122,12 @@ fn the_right_one_is_waited_for() {
         one("first", Mode::Shared),
         one("second", Mode::Shared),
         one("late", Mode::Exclusive),
-        one("permits", Mode::Permits { take: 1, of: 2 }),
+        one("permits", Mode::Permits { take: 2, of: 2 }),
+        one("more", Mode::Permits { take: 1, of: 2 }),
     ];
     let waited_for = |place| line::blocker(&line, place, 100).map(|one| one.id.as_str());
     let all: Vec<_> = (0..line.len()).map(waited_for).collect();
-    assert_eq!(all, [None, Some("writer"), Some("writer"), Some("second"), None]);
+    let writer = Some("writer");
+    assert_eq!(all, [None, writer, writer, Some("second"), Some("late"), Some("late")]);
+    assert_eq!(line::blocker(&line[4..], 1, 100), None, "any of the semaphore may go");
 }

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use leasehold_api::{Error, ErrorKind, Guarantees, Result};
+use leasehold_contenders::bell::Bell;
 use leasehold_contenders::{Book, Change, Entry, Key, Seen, Space, Swapped, To, Watch};
 use rustix::fs::{FlockOperation, flock};
 use rustix::time::{ClockId, clock_gettime};
@@ -26,6 +27,10 @@ use crate::error;
 const SET_ASIDE: u64 = 4096;
 /// What the first line of `book` looks like: boot, base, version, time, set aside.
 const LINE: usize = 37 + 4 * 21;
+/// Places of the directories that are listened to.
+const LOCKS: usize = 0;
+const REGISTERS: usize = 1;
+const BELLS: usize = 2;
 /// Where the system says which start of the machine this is.
 const BOOT: &str = "/proc/sys/kernel/random/boot_id";
 /// File systems that several machines share: their locks and changes are not heard everywhere.
@@ -106,11 +111,12 @@ impl FileBook {
     pub async fn open(directory: PathBuf) -> Result<Self> {
         let opened = tokio::task::spawn_blocking(move || Files::open(directory)).await;
         let files = opened.map_err(|_| shutting_down())??;
+        // In the order of LOCKS, REGISTERS and BELLS.
         let (locks, registers) = (
             entries::space(&files.directory, Space::Lock),
             entries::space(&files.directory, Space::Register),
         );
-        let doorbell = Doorbell::listen(&[&locks, &registers])?;
+        let doorbell = Doorbell::listen(&[&locks, &registers, &files.bells()])?;
         Ok(Self { files: Arc::new(files), doorbell })
     }
 
@@ -132,9 +138,9 @@ fn shutting_down() -> Error {
 
 impl Files {
     fn open(directory: PathBuf) -> Result<Self> {
-        for space in [Space::Lock, Space::Register] {
-            let path = entries::space(&directory, space);
-            fs::create_dir_all(&path).map_err(|cause| error::of("make", &path, cause))?;
+        let spaces = [Space::Lock, Space::Register].map(|one| entries::space(&directory, one));
+        for path in spaces.iter().chain([&directory.join("bells")]) {
+            fs::create_dir_all(path).map_err(|cause| error::of("make", path, cause))?;
         }
         local(&directory)?;
         let boot = fs::read_to_string(BOOT);
@@ -225,13 +231,14 @@ impl Files {
         Ok(Seen { entries, now })
     }
 
-    fn swap(&self, changes: &[Change], state: &mut State) -> Result<Swapped> {
+    fn swap(&self, changes: &[Change], until: Option<u64>, state: &mut State) -> Result<Swapped> {
         let now = state.now();
         let keys: Vec<Key> = changes.iter().map(|change| change.key.clone()).collect();
         let seen = self.read(&keys, now)?;
         let version = |entry: &Option<Entry>| entry.as_ref().map_or(0, |entry| entry.version);
         let differs = |(change, entry): (&Change, &Option<Entry>)| change.expect != version(entry);
-        if changes.iter().zip(&seen.entries).any(differs) {
+        let is_late = until.is_some_and(|until| until <= now);
+        if is_late || changes.iter().zip(&seen.entries).any(differs) {
             return Ok(Swapped::Changed(seen));
         }
         let version = self.next_version(state)?;
@@ -256,6 +263,9 @@ impl Files {
         if writes.len() > 1 {
             self.remove(&self.directory.join("pending"))?;
         }
+        for bell in changes.iter().flat_map(|change| &change.bells) {
+            self.ring(bell);
+        }
         Ok(Swapped::Done { version, now })
     }
 
@@ -264,6 +274,20 @@ impl Files {
         match content {
             Some(content) => self.put(&path, content),
             None => self.remove(&path),
+        }
+    }
+
+    /// Where a file that comes and goes is a ring.
+    fn bells(&self) -> PathBuf {
+        self.directory.join("bells")
+    }
+
+    /// Rings a bell. What was written is there already, so an error is not the writer's: who is not
+    /// woken looks later.
+    fn ring(&self, bell: &Bell) {
+        let path = self.bells().join(file_of(bell));
+        if let Err(error) = File::create(&path).and_then(|_| fs::remove_file(&path)) {
+            tracing::warn!(path = %path.display(), %error, "a bell did not ring");
         }
     }
 
@@ -321,6 +345,11 @@ impl Files {
         }
         Ok(())
     }
+}
+
+/// The file of a bell.
+fn file_of(bell: &Bell) -> String {
+    entries::file_name(bell.name().as_bytes())
 }
 
 /// A swap as it is written down: for each entry its space, its name and its new file.
@@ -382,30 +411,28 @@ impl Book for FileBook {
         self.alone(move |files, state| files.read(&keys, state.now())).await
     }
 
-    async fn swap(&self, changes: &[Change]) -> Result<Swapped> {
+    async fn swap(&self, changes: &[Change], until: Option<u64>) -> Result<Swapped> {
         let changes = changes.to_vec();
-        self.alone(move |files, state| files.swap(&changes, state)).await
+        self.alone(move |files, state| files.swap(&changes, until, state)).await
     }
 
-    async fn wait(&self, watch: &Watch, at_most: Duration) -> Result<()> {
-        let bells: Vec<_> = watch
-            .keys
-            .iter()
-            .map(|(key, _)| {
-                let directory = usize::from(key.space == Space::Register);
-                self.doorbell.bell(directory, entries::file_name(&key.name))
-            })
-            .collect();
+    async fn wait(&self, watch: &Watch<'_>, at_most: Duration) -> Result<Option<Seen>> {
+        let entry = |key: &Key| {
+            let directory = if key.space == Space::Lock { LOCKS } else { REGISTERS };
+            self.doorbell.bell(directory, entries::file_name(&key.name))
+        };
+        let bells: Vec<_> = match &watch.bell {
+            Some(bell) => vec![self.doorbell.bell(BELLS, file_of(bell))],
+            None => watch.keys.iter().map(entry).collect(),
+        };
         let mut rung: Vec<_> = bells.iter().map(|bell| Box::pin(bell.notified())).collect();
         // From here on they are heard; what came before is seen by looking.
         for rung in &mut rung {
             rung.as_mut().enable();
         }
-        let keys: Vec<Key> = watch.keys.iter().map(|(key, _)| key.clone()).collect();
-        let seen = self.read(&keys).await?;
-        let version = |entry: &Option<Entry>| entry.as_ref().map_or(0, |entry| entry.version);
-        if seen.entries.iter().zip(&watch.keys).any(|(is, (_, was))| version(is) != *was) {
-            return Ok(());
+        let seen = self.read(watch.keys).await?;
+        if !(watch.same)(&seen) {
+            return Ok(Some(seen));
         }
         let any = std::future::poll_fn(|context| {
             let ready = rung.iter_mut().any(|rung| rung.as_mut().poll(context).is_ready());
@@ -413,7 +440,7 @@ impl Book for FileBook {
         });
         // The time being over is an answer like a bell.
         tokio::time::timeout(at_most, any).await.ok();
-        Ok(())
+        Ok(None)
     }
 
     async fn list(&self, space: Space, prefix: &[u8], after: u32, max: u32) -> Result<Vec<Key>> {

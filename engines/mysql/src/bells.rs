@@ -17,7 +17,8 @@ use std::task::Poll;
 use std::time::Duration;
 
 use leasehold_api::Result;
-use leasehold_contenders::{Book, Change, Key, Watch};
+use leasehold_contenders::bell::Bell;
+use leasehold_contenders::{Book, Change, Key, Seen, Watch};
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -80,6 +81,11 @@ fn door(key: &Key) -> Vec<u8> {
         leasehold_contenders::Space::Register => 1,
     };
     [&[space], &key.name[..]].concat()
+}
+
+/// The door of a contender's bell.
+fn bell_door(bell: &Bell) -> Vec<u8> {
+    [&[3], bell.name().as_bytes()].concat()
 }
 
 /// The door of a queue.
@@ -163,8 +169,11 @@ impl Bells {
 
     /// Wakes who waits in this process for changes.
     pub fn changed(&self, changes: &[Change]) {
-        for change in changes.iter().filter(|change| change.ring) {
-            self.knock(&door(&change.key));
+        for change in changes {
+            if change.ring {
+                self.knock(&door(&change.key));
+            }
+            change.bells.iter().for_each(|bell| self.knock(&bell_door(bell)));
         }
     }
 
@@ -189,30 +198,35 @@ impl Bells {
         Guest { bells: self, doors: opened }
     }
 
-    /// Waits until an entry is not as seen any more, at most so long.
-    pub async fn wait(&self, book: &Entries, watch: &Watch, at_most: Duration) -> Result<()> {
+    /// Waits until there is something new, at most so long.
+    pub async fn wait(
+        &self,
+        book: &Entries,
+        watch: &Watch<'_>,
+        at_most: Duration,
+    ) -> Result<Option<Seen>> {
         let until = Instant::now().checked_add(at_most);
-        let guest = self.listen(watch.keys.iter().map(|(key, _)| door(key)).collect());
-        let keys: Vec<Key> = watch.keys.iter().map(|(key, _)| key.clone()).collect();
+        let guest = self.listen(match &watch.bell {
+            Some(bell) => vec![bell_door(bell)],
+            None => watch.keys.iter().map(door).collect(),
+        });
         let mut in_vain = false;
         loop {
             // It listens before it looks: `notified` counts from its first poll.
             let knocked = guest.knocked();
             tokio::pin!(knocked);
             if is_ready(knocked.as_mut()).await {
-                return Ok(());
+                return Ok(None);
             }
-            let seen = book.read(&keys).await?;
-            let versions = seen.entries.iter().map(|entry| entry.as_ref().map_or(0, |e| e.version));
-            let same = versions.zip(&watch.keys).all(|(version, (_, seen))| version == *seen);
+            let seen = book.read(watch.keys).await?;
             let left = until.map(|until| until.saturating_duration_since(Instant::now()));
             let slice = left.unwrap_or(GLANCE).min(GLANCE);
-            if !same || slice.is_zero() {
-                return Ok(());
+            if !(watch.same)(&seen) || slice.is_zero() {
+                return Ok(Some(seen));
             }
             tokio::select! {
-                () = knocked => return Ok(()),
-                waited = self.hear(watch.bell.as_deref(), slice, in_vain) => in_vain = !waited,
+                () = knocked => return Ok(None),
+                waited = self.hear(watch.going.as_deref(), slice, in_vain) => in_vain = !waited,
             }
         }
     }

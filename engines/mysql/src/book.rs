@@ -165,7 +165,7 @@ pub(crate) fn tick(tables: &Tables, sql: Sql) -> Sql {
 }
 
 /// The whole of a swap in one packet.
-fn swap(tables: &Tables, changes: &[Change], id: &SwapId) -> Sql {
+fn swap(tables: &Tables, changes: &[Change], until: Option<u64>, id: &SwapId) -> Sql {
     let sorted = in_order(changes);
     let keys: Vec<&Key> = sorted.iter().map(|change| &change.key).collect();
     let mut sql = lock(tables, Sql::new("START TRANSACTION;"), &keys);
@@ -174,6 +174,9 @@ fn swap(tables: &Tables, changes: &[Change], id: &SwapId) -> Sql {
         is(sql.add("("), &change.key).add(" AND version=").number(change.expect).add(")")
     });
     sql = sql.add(")=").number(changes.len() as u64).add(";");
+    if let Some(until) = until {
+        sql = sql.clock().add("SET @k=IF(@n<").number(until).add(",@k,0);");
+    }
     sql = write(tables, sql, &sorted, id);
     sql = sql.add("COMMIT;SELECT @k,@v,@n;");
     let keys: Vec<Key> = changes.iter().map(|change| change.key.clone()).collect();
@@ -190,9 +193,10 @@ async fn swapped(
     tables: &Tables,
     line: &mut Line,
     changes: &[Change],
+    until: Option<u64>,
     id: &SwapId,
 ) -> std::result::Result<Swapped, Fault> {
-    let mut answers = line.ask(swap(tables, changes, id)).await?;
+    let mut answers = line.ask(swap(tables, changes, until, id)).await?;
     let mut row = answers.row()?;
     let (done, now): (u64, u64) = (cell(&mut row, 0)?, cell(&mut row, 2)?);
     if done == 1 {
@@ -245,12 +249,12 @@ impl Entries {
         Err(Error::new(ErrorKind::Unavailable, wrong).with_retry(Retry::Unknown))
     }
 
-    async fn once(&self, changes: &[Change], id: SwapId) -> Result<Swapped> {
+    async fn once(&self, changes: &[Change], until: Option<u64>, id: SwapId) -> Result<Swapped> {
         let (tables, changes) = (self.server.tables.clone(), changes.to_vec());
         self.server
             .run(Repeat::Never, move |line| {
                 let (tables, changes) = (tables.clone(), changes.clone());
-                Box::pin(async move { swapped(&tables, line, &changes, &id).await })
+                Box::pin(async move { swapped(&tables, line, &changes, until, &id).await })
             })
             .await
     }
@@ -266,11 +270,11 @@ impl Book for Entries {
         Ok(self.look(keys).await?.0)
     }
 
-    async fn swap(&self, changes: &[Change]) -> Result<Swapped> {
+    async fn swap(&self, changes: &[Change], until: Option<u64>) -> Result<Swapped> {
         let id: SwapId = random()?;
         let began = tokio::time::Instant::now();
         let done = loop {
-            match self.once(changes, id).await {
+            match self.once(changes, until, id).await {
                 Ok(done) => break done,
                 // The same swap again is refused if the first was carried out, so it is safe; but
                 // what a refusal means then has to be found out first.
@@ -297,7 +301,7 @@ impl Book for Entries {
         Ok(done)
     }
 
-    async fn wait(&self, watch: &Watch, at_most: Duration) -> Result<()> {
+    async fn wait(&self, watch: &Watch<'_>, at_most: Duration) -> Result<Option<Seen>> {
         self.bells.wait(self, watch, at_most).await
     }
 

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use leasehold_api::Result;
-use leasehold_contenders::{Key, Space};
+use leasehold_contenders::{Key, Space, bell};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
@@ -37,6 +37,8 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_
 pub(crate) enum Bell {
     /// A change of an entry, by the hash of its key.
     Entry(u64),
+    /// A contender in a line, by the hash of its bell's name.
+    Line(u64),
     /// A change of a queue, by its number.
     Queue(i64),
     /// A message for a queue, by the hash of its name.
@@ -57,6 +59,11 @@ impl Bell {
         Self::Entry(fnv(&[&[space], &key.name[..]].concat()))
     }
 
+    /// The bell of a contender.
+    pub fn in_line(bell: &bell::Bell) -> Self {
+        Self::Line(fnv(bell.name().as_bytes()))
+    }
+
     /// The bell of a queue that is published to by name.
     pub fn named(queue: &str) -> Self {
         Self::Name(fnv(queue.as_bytes()))
@@ -66,6 +73,7 @@ impl Bell {
     pub fn payload(self) -> String {
         match self {
             Self::Entry(hash) => format!("e{hash}"),
+            Self::Line(hash) => format!("l{hash}"),
             Self::Queue(queue) => format!("q{queue}"),
             Self::Name(hash) => format!("n{hash}"),
             Self::Consumer(handle) => format!("c{handle}"),
@@ -85,6 +93,7 @@ fn news(payload: &str) -> Option<News> {
     let (kind, rest) = payload.split_at_checked(1)?;
     Some(match kind {
         "e" => News::Ring(Bell::Entry(rest.parse().ok()?)),
+        "l" => News::Ring(Bell::Line(rest.parse().ok()?)),
         "q" => News::Ring(Bell::Queue(rest.parse().ok()?)),
         "n" => News::Ring(Bell::Name(rest.parse().ok()?)),
         "c" => News::Ring(Bell::Consumer(rest.parse().ok()?)),
@@ -293,7 +302,8 @@ mod tests {
 
     #[test]
     fn what_is_notified_is_understood() {
-        for bell in [Bell::Queue(7), Bell::Entry(u64::MAX), Bell::Name(3), Bell::Hello(1)] {
+        let (entry, line) = (Bell::Entry(u64::MAX), Bell::Line(5));
+        for bell in [Bell::Queue(7), entry, line, Bell::Name(3), Bell::Hello(1)] {
             assert_eq!(news(&bell.payload()), Some(News::Ring(bell)));
         }
         assert_eq!(news("t20000"), Some(News::Due(Duration::from_millis(20))));

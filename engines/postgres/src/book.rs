@@ -78,7 +78,9 @@ impl Changes {
             all.acts.push(act);
             all.values.push(value);
             all.lasts.push(lasts);
-            all.bells.extend(change.ring.then(|| Bell::of(&change.key).payload()));
+            let own = change.ring.then(|| Bell::of(&change.key));
+            let bells = own.into_iter().chain(change.bells.iter().map(Bell::in_line));
+            all.bells.extend(bells.map(Bell::payload));
         }
         all
     }
@@ -88,6 +90,16 @@ impl Changes {
         let Self { keys: Keys { spaces, names }, expects, acts, values, lasts, .. } = self;
         [spaces, names, expects, acts, values, lasts]
     }
+}
+
+/// Whether a swap may be lost with the machine's power: it only takes away lines, with the last who
+/// stood in them. If that is lost the lock stays held until the deadline; and nobody has seen a
+/// version that was lost with it and may be given again, as what stays in a line would show.
+fn is_lazy(changes: &[Change]) -> bool {
+    let is = |change: &Change| {
+        change.key.space == Space::Lock && matches!(change.to, To::Nothing | To::Same)
+    };
+    changes.iter().all(is)
 }
 
 /// How entries are.
@@ -137,15 +149,18 @@ impl Book for Pages {
         seen(&rows).map_err(|error| odd(&error))
     }
 
-    async fn swap(&self, changes: &[Change]) -> Result<Swapped> {
+    async fn swap(&self, changes: &[Change], until: Option<u64>) -> Result<Swapped> {
         let all = Changes::of(changes);
-        let sql = self.server.call("swap", 6);
-        let arguments = all.arguments();
+        let sql = self.server.call("swap", 9);
+        let number = (crate::random() >> 1).cast_signed();
+        let mut arguments = all.arguments().to_vec();
+        let (until, lazy) = (until.map(u64::cast_signed), is_lazy(changes));
+        arguments.extend([&until as &(dyn ToSql + Sync), &number, &lazy]);
         let mut tries = 0;
         loop {
             tries += 1;
             let within = self.server.config.answer;
-            match self.server.once_and_ring(&sql, &arguments, &all.bells, within).await {
+            match self.server.once_and_ring(&sql, &arguments, &all.bells, number, within).await {
                 Ok(rows) => return swapped(&rows),
                 // It was rolled back by the server.
                 Err(failed) if failed.again && !failed.is_lost && tries < TRIES => {}
@@ -154,18 +169,19 @@ impl Book for Pages {
         }
     }
 
-    async fn wait(&self, watch: &Watch, at_most: Duration) -> Result<()> {
-        let bells = watch.keys.iter().map(|(key, _)| Bell::of(key)).collect();
+    async fn wait(&self, watch: &Watch<'_>, at_most: Duration) -> Result<Option<Seen>> {
+        let bells = match &watch.bell {
+            Some(bell) => vec![Bell::in_line(bell)],
+            None => watch.keys.iter().map(Bell::of).collect(),
+        };
         let hearing = self.bells.hear(bells);
-        let keys: Vec<Key> = watch.keys.iter().map(|(key, _)| key.clone()).collect();
-        let now = self.read(&keys).await?;
-        let versions = now.entries.iter().map(|entry| entry.as_ref().map_or(0, |e| e.version));
-        let same = versions.zip(&watch.keys).all(|(is, (_, was))| is == *was);
-        if same {
-            // Coming back at the end of the time is all the same to the caller.
-            timeout(at_most, hearing.rung()).await.ok();
+        let seen = self.read(watch.keys).await?;
+        if !(watch.same)(&seen) {
+            return Ok(Some(seen));
         }
-        Ok(())
+        // Coming back at the end of the time is all the same to the caller.
+        timeout(at_most, hearing.rung()).await.ok();
+        Ok(None)
     }
 
     async fn list(&self, space: Space, prefix: &[u8], after: u32, max: u32) -> Result<Vec<Key>> {

@@ -48,15 +48,17 @@ impl Server {
         arguments: &Arguments<'_>,
         within: Duration,
     ) -> std::result::Result<Vec<Row>, Failed> {
-        self.once_and_ring(sql, arguments, &[], within).await
+        self.once_and_ring(sql, arguments, &[], 0, within).await
     }
 
-    /// Asks once, and rings bells right after what was asked is done.
+    /// Asks once, and rings bells right after what was asked is done, unless that says by its
+    /// number that it was in vain; 0: it does not.
     pub async fn once_and_ring(
         &self,
         sql: &str,
         arguments: &Arguments<'_>,
         bells: &[String],
+        number: i64,
         within: Duration,
     ) -> std::result::Result<Vec<Row>, Failed> {
         let until = Instant::now() + within;
@@ -75,9 +77,9 @@ impl Server {
             if bells.is_empty() {
                 return asked.await.map_err(|error| (error, true));
             }
-            let ring = self.call("ring_all", 1);
+            let ring = self.call("ring_all", 2);
             let ring = client.prepare_cached(&ring).await.map_err(|error| (error, false))?;
-            let bells: [&(dyn ToSql + Sync); 1] = [&bells];
+            let bells: [&(dyn ToSql + Sync); 2] = [&bells, &number];
             // Both are sent before an answer comes, in this order.
             let (rows, rung) = tokio::join!(biased; asked, client.query(&ring, &bells));
             let rows = rows.map_err(|error| (error, true))?;
@@ -119,7 +121,7 @@ impl Server {
         let mut pause = PAUSES.0;
         let mut maybe_done = false;
         loop {
-            let mut failed = match self.once_and_ring(sql, arguments, bells, answer).await {
+            let mut failed = match self.once_and_ring(sql, arguments, bells, 0, answer).await {
                 Ok(rows) => return Ok(rows),
                 Err(failed) => failed,
             };

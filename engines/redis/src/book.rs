@@ -7,6 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::future::select_all;
 use leasehold_api::{Error, ErrorKind, Guarantees, Result, Retry};
+use leasehold_contenders::bell::Bell;
 use leasehold_contenders::{Book, Change, Entry, Key, Seen, Space, Swapped, To, Watch};
 use redis::Value;
 use tokio::time::{Instant, timeout_at};
@@ -86,6 +87,8 @@ pub(crate) fn put(args: &mut Args, changes: &[Change]) {
             }
         };
         args.flag(change.ring);
+        let bells: Vec<String> = change.bells.iter().map(Bell::name).collect();
+        args.text(&bells.join(" "));
     }
 }
 
@@ -137,9 +140,9 @@ impl RedisBook {
         }
     }
 
-    fn channel(&self, key: &Key) -> Vec<u8> {
-        let prefix = self.link.config().prefix.as_bytes();
-        [prefix, b":b:", &entry_name(key)].concat()
+    /// The channel of an entry or of a bell; their names begin with different letters.
+    fn channel(&self, name: &[u8]) -> Vec<u8> {
+        [self.link.config().prefix.as_bytes(), b":b:", name].concat()
     }
 }
 
@@ -159,8 +162,9 @@ impl Book for RedisBook {
         entries(&mut reply)
     }
 
-    async fn swap(&self, changes: &[Change]) -> Result<Swapped> {
+    async fn swap(&self, changes: &[Change], until: Option<u64>) -> Result<Swapped> {
         let mut args = Args::default();
+        args.text(&until.map(|until| until.to_string()).unwrap_or_default());
         put(&mut args, changes);
         let mut reply = Reply::new(self.run(&SWAP, &args, true).await?)?;
         match reply.text("answer")?.as_str() {
@@ -172,27 +176,29 @@ impl Book for RedisBook {
         }
     }
 
-    async fn wait(&self, watch: &Watch, at_most: Duration) -> Result<()> {
+    async fn wait(&self, watch: &Watch<'_>, at_most: Duration) -> Result<Option<Seen>> {
         let until = Instant::now() + at_most;
+        let channels = match &watch.bell {
+            Some(bell) => vec![self.channel(bell.name().as_bytes())],
+            None => watch.keys.iter().map(|key| self.channel(&entry_name(key))).collect(),
+        };
         let mut listeners = Vec::new();
-        for (key, _) in &watch.keys {
-            let listening = timeout_at(until, self.bells.listen(self.channel(key))).await;
-            let Ok(listener) = listening else { return Ok(()) };
+        for channel in channels {
+            let listening = timeout_at(until, self.bells.listen(channel)).await;
+            let Ok(listener) = listening else { return Ok(None) };
             let mut listener = listener?;
             listener.heard();
             listeners.push(listener);
         }
-        let keys: Vec<Key> = watch.keys.iter().map(|(key, _)| key.clone()).collect();
-        let Ok(seen) = timeout_at(until, self.read(&keys)).await else { return Ok(()) };
-        let same = seen?.entries.iter().zip(&watch.keys).all(|(entry, (_, version))| {
-            entry.as_ref().map_or(0, |entry| entry.version) == *version
-        });
-        if same && !listeners.is_empty() {
-            let rings = listeners.iter_mut().map(|listener| Box::pin(listener.rung()));
-            // Nothing else is to be done when the time is over.
-            drop(timeout_at(until, select_all(rings)).await);
+        let Ok(seen) = timeout_at(until, self.read(watch.keys)).await else { return Ok(None) };
+        let seen = seen?;
+        if !(watch.same)(&seen) || listeners.is_empty() {
+            return Ok(Some(seen));
         }
-        Ok(())
+        let rings = listeners.iter_mut().map(|listener| Box::pin(listener.rung()));
+        // Nothing else is to be done when the time is over.
+        drop(timeout_at(until, select_all(rings)).await);
+        Ok(None)
     }
 
     async fn list(&self, space: Space, prefix: &[u8], after: u32, max: u32) -> Result<Vec<Key>> {

@@ -89,18 +89,23 @@ begin
 end $$;
 
 -- Wakes who waits, right after the transaction that they wait for. Those who notify commit one after
--- the other, so this one must not wait for the disk: what it tells is there already.
-create function {schema}.ring_all(bells text[]) returns void language plpgsql as $$
+-- the other, so this one must not wait for the disk: what it tells is there already. A swap that
+-- was in vain says so on its connection, by its number, and wakes nobody.
+create function {schema}.ring_all(bells text[], number bigint) returns void language plpgsql as $$
 begin
+    if current_setting('leasehold.in_vain', true) = number::text then
+        return;
+    end if;
     perform set_config('synchronous_commit', 'off', true);
     perform pg_notify('{channel}', x.bell) from unnest(bells) x(bell);
 end $$;
 
 -- Compares and swaps entries, all or none. Gives one row with `done` and the new version, or how
--- all of them are.
+-- all of them are, also when it is too late. What may be lost with the machine's power (`lazy`) does
+-- not wait for the disk.
 create function {schema}.swap(
     spaces smallint[], names bytea[], expects bigint[], acts smallint[], vals bytea[],
-    lasts bigint[]
+    lasts bigint[], in_time bigint, number bigint, lazy boolean
 ) returns table (version bigint, written bigint, value bytea, moment bigint, done boolean)
 language plpgsql as $$
 declare
@@ -108,10 +113,16 @@ declare
     at_us bigint;
 begin
     perform {schema}.lock_entries(spaces, names);
-    if not {schema}.are_as_expected(spaces, names, expects) then
+    if not {schema}.are_as_expected(spaces, names, expects)
+        or {schema}.now_us() >= in_time
+    then
+        perform set_config('leasehold.in_vain', number::text, false);
         return query select l.version, l.written, l.value, l.moment, false
             from {schema}.look(spaces, names) l;
         return;
+    end if;
+    if lazy then
+        perform set_config('synchronous_commit', 'off', true);
     end if;
     fresh := nextval('{schema}.versions');
     at_us := {schema}.now_us();

@@ -8,7 +8,10 @@ if ARGV[2] ~= '' and now >= tonumber(ARGV[2]) then
   return { 'late' }
 end
 local changes, settles, publishes = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
-local other = changes > 0 and changed(6, changes)
+local other, there
+if changes > 0 then
+  other, there = changed(6, changes)
+end
 if other then
   return other
 end
@@ -28,7 +31,7 @@ for i = first, last, PUBLISH do
     arrivals[#arrivals + 1] = { i, q }
   end
 end
-local version = changes > 0 and write(6, changes) or '0'
+local version = changes > 0 and write(6, changes, there) or '0'
 Q.apply_settles(plan)
 for _, one in ipairs(arrivals) do
   -- One of them may have brought the id of another.
