@@ -13,8 +13,8 @@ use leasehold_api::engine::{
     RegisterView, Session, SessionRef, Write,
 };
 use leasehold_api::{
-    Atomicity, Deadlocks, Error, ErrorKind, Expect, Guarantees, Inspection, Modes, Result, Wait,
-    Waiting,
+    Atomicity, Deadlocks, Error, ErrorKind, Expect, Fencing, Guarantees, Inspection, Modes, Result,
+    Wait, Waiting,
 };
 use leasehold_conformance::{Target, Verdict, run};
 
@@ -206,6 +206,11 @@ async fn where_nothing_can_be_refused_nothing_is_asked_for() {
         ("locks::a_deadlock_is_named", Guarantees { deadlocks: Deadlocks::Unseen, ..ALL }),
         ("locks::waiters_are_served_in_order", Guarantees { waiting: Waiting::Unordered, ..ALL }),
         ("locks::inspect_tells_waiters", Guarantees { inspection: Inspection::Holders, ..ALL }),
+        // A store that may forget tokens can still compare those that it has not forgotten.
+        (
+            "losses::a_stale_token_is_refused_by_registers",
+            Guarantees { fencing: Fencing::Advisory, ..ALL },
+        ),
     ];
     for (case, guarantees) in quiet {
         assert_eq!(declared(guarantees, case, true).await, [Verdict::Absent], "{case}");

@@ -14,15 +14,15 @@ const BROWSERS: &[&str] = &["chromium", "chromium-browser", "google-chrome"];
 /// Installs what is missing, builds the server, runs the tests.
 pub fn check() -> Result<Verdict, String> {
     if let Err(why) = ensure(&["node", "npm"], &["nodejs", "npm"]) {
-        return Ok(Verdict::NotRun(why));
+        return Ok(Verdict::not_run(why));
     }
     if on_path(BROWSERS).is_none()
         && let Err(why) = install(&["chromium"])
     {
-        return Ok(Verdict::NotRun(why));
+        return Ok(Verdict::not_run(why));
     }
     let Some(browser) = on_path(BROWSERS) else {
-        return Ok(Verdict::NotRun(String::from("no chromium after its installation")));
+        return Ok(Verdict::not_run(String::from("no chromium after its installation")));
     };
     run::succeed(run::cargo().args(["build", "-p", "leasehold-server"]))?;
     // Outside the source tree, so that a checkout stays clean.
@@ -35,7 +35,7 @@ pub fn check() -> Result<Verdict, String> {
     }
     let mut npm = Command::new("npm");
     if let Err(why) = run::succeed(npm.args(["ci", "--silent"]).current_dir(&place)) {
-        return Ok(Verdict::NotRun(why));
+        return Ok(Verdict::not_run(why));
     }
     let mut tests = Command::new("node");
     tests.args(["--test", "--test-reporter=tap", "status.test.mjs"]).current_dir(&place);

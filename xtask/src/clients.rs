@@ -29,7 +29,7 @@ pub fn command(arguments: &[String]) -> Result<ExitCode, String> {
 /// Installs what is missing and runs the tests.
 pub fn check() -> Result<Verdict, String> {
     if let Err(why) = install() {
-        return Ok(Verdict::NotRun(why));
+        return Ok(Verdict::not_run(why));
     }
     // Two at a time: some of them count bytes of memory and send many.
     let tests = ["-p", "leasehold-server", "--test", "resp_clients", "--", "--test-threads", "2"];

@@ -1,14 +1,24 @@
 //! Engines over the systems that people run: each against the real server.
 //!
 //! The servers come from the system's packages and are started by the tests themselves, on free
-//! ports and in temporary directories. One that cannot be had makes its engine *not run*, which
+//! ports and in temporary directories. One that cannot be had makes what needs it *not run*, which
 //! fails the run.
 //!
-//! They are a command of their own, beside `test`: all of them together take as long as it does.
+//! Those tests mostly wait: for a server to start, for a lease to end. So several programs of them
+//! run at one time, and what each says is kept until it is done, in a file and then on the screen.
 
-use crate::run::{self, Step, Verdict, step};
+use crate::run::{self, Counts, Step, Verdict, step};
 use crate::{browser, test};
-use std::process::ExitCode;
+use serde_json::Value;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::sync::Mutex;
+use std::time::Instant;
+
+/// Programs of tests that run at one time, and tests of one program.
+const AT_ONE_TIME: usize = 4;
+const THREADS: &str = "2";
 
 /// An engine and what its server is.
 struct Engine {
@@ -16,24 +26,62 @@ struct Engine {
     /// Programs, by name or by path, and the packages that they come with.
     programs: &'static [&'static str],
     packages: &'static [&'static str],
+    /// Whether its locks and registers are those that histories are judged by.
+    has_history: bool,
 }
 
+/// Those whose tests take longest come first, so that nobody waits for one that began last.
 const ENGINES: &[Engine] = &[
-    Engine { name: "redis", programs: &["redis-server"], packages: &["redis-server"] },
-    Engine { name: "postgres", programs: &["pg_ctlcluster"], packages: &["postgresql"] },
-    Engine { name: "mysql", programs: &["mariadb-install-db"], packages: &["mariadb-server"] },
-    Engine { name: "etcd", programs: &["etcd"], packages: &["etcd-server"] },
-    Engine {
-        name: "zookeeper",
-        programs: &["java", "/usr/share/zookeeper/bin/zkServer.sh"],
-        packages: &["default-jre-headless", "zookeeper"],
-    },
     Engine {
         name: "amqp",
         programs: &["/usr/lib/rabbitmq/bin/rabbitmq-server"],
         packages: &["rabbitmq-server"],
+        has_history: false,
+    },
+    Engine {
+        name: "etcd",
+        programs: &["etcd", "etcdctl"],
+        packages: &["etcd-server", "etcd-client"],
+        has_history: true,
+    },
+    Engine {
+        name: "zookeeper",
+        programs: &["java", "/usr/share/zookeeper/bin/zkServer.sh"],
+        packages: &["default-jre-headless", "zookeeper"],
+        has_history: true,
+    },
+    Engine {
+        name: "mysql",
+        programs: &["mariadb-install-db"],
+        packages: &["mariadb-server"],
+        has_history: true,
+    },
+    Engine {
+        name: "postgres",
+        programs: &["pg_ctlcluster", "pgbouncer"],
+        packages: &["postgresql", "pgbouncer"],
+        has_history: true,
+    },
+    Engine {
+        name: "redis",
+        programs: &["redis-server", "redis-cli"],
+        packages: &["redis-server", "redis-tools"],
+        has_history: true,
     },
 ];
+
+/// Tests of other packages that need those servers; a module of each is called after its engine.
+const BESIDE: &[(&str, &str, &[&str])] = &[
+    (
+        "leasehold-examples",
+        "real_servers",
+        &["amqp", "etcd", "mysql", "postgres", "redis", "zookeeper"],
+    ),
+    ("leasehold-server", "real_servers", &["postgres", "redis"]),
+];
+
+/// How often the system is paused and killed in a history of each engine.
+const KILLS_SHORT: u64 = 2;
 
 /// `cargo xtask engines [NAME…]`.
 pub fn command(arguments: &[String]) -> Result<ExitCode, String> {
@@ -42,25 +90,271 @@ pub fn command(arguments: &[String]) -> Result<ExitCode, String> {
         let names: Vec<&str> = ENGINES.iter().map(|engine| engine.name).collect();
         return Err(format!("there is no engine {wrong}; there are {}", names.join(", ")));
     }
-    let asked =
-        |engine: &&Engine| arguments.is_empty() || arguments.iter().any(|name| name == engine.name);
-    Ok(run::run_all(ENGINES.iter().filter(asked).map(one).collect()))
+    let asked = arguments.to_vec();
+    let asked = move |name: &str| asked.is_empty() || asked.iter().any(|known| known == name);
+    Ok(run::run_all(vec![step("engines", move || check(asked))]))
 }
 
-fn one(engine: &'static Engine) -> Step {
-    step(format!("engine {}", engine.name), move || check(engine))
+/// Runs the tests of all engines.
+pub fn check_all() -> Result<Verdict, String> {
+    check(|_| true)
 }
 
-fn check(engine: &Engine) -> Result<Verdict, String> {
-    if let Err(why) = browser::ensure(engine.programs, engine.packages) {
-        return Ok(Verdict::NotRun(why));
+fn check(asked: impl Fn(&str) -> bool) -> Result<Verdict, String> {
+    let (here, mut missing) = installed(|engine| asked(engine.name));
+    let mut programs = programs(&here)?;
+    programs.extend(histories(&here, KILLS_SHORT)?);
+    Ok(sum(run_programs(programs)?, &mut missing))
+}
+
+/// The engines whose servers are there, installed if need be; and what could not be had.
+fn installed(wanted: impl Fn(&Engine) -> bool) -> (Vec<&'static Engine>, Vec<String>) {
+    let (mut here, mut missing) = (Vec::new(), Vec::new());
+    for engine in ENGINES.iter().filter(|engine| wanted(engine)) {
+        match browser::ensure(engine.programs, engine.packages) {
+            Ok(()) => here.push(engine),
+            Err(why) => missing.push(format!("{}: {why}", engine.name)),
+        }
     }
-    let package = format!("leasehold-{}", engine.name);
-    // They stand apart from the tests that need no server. Each starts one, so few at a time.
-    test::cargo_test(&["-p", &package, "--test", "*", "--", "--test-threads", "2"], &[])
+    (here, missing)
+}
+
+/// What all of it comes to.
+fn sum(verdicts: Vec<(String, Verdict)>, missing: &mut Vec<String>) -> Verdict {
+    let (mut counts, mut failed) = (Counts::default(), Vec::new());
+    for (name, verdict) in verdicts {
+        match verdict {
+            Verdict::Passed(of) => counts.add(of),
+            Verdict::Failed(of, why) => {
+                counts.add(of);
+                failed.push(format!("{name}: {why}"));
+            }
+            Verdict::NotRun(_, why) => missing.push(format!("{name}: {why}")),
+        }
+    }
+    match (failed.is_empty(), missing.is_empty()) {
+        (true, true) => Verdict::Passed(counts),
+        (true, false) => Verdict::NotRun(counts, missing.join("; ")),
+        (false, _) => {
+            failed.append(missing);
+            Verdict::Failed(counts, failed.join("; "))
+        }
+    }
+}
+
+/// A program of tests.
+struct Program {
+    name: String,
+    executable: PathBuf,
+    arguments: Vec<String>,
+    /// Where cargo would run it.
+    directory: PathBuf,
+    /// Whether it counts its tests; one that does not is a test itself.
+    counts: bool,
+}
+
+/// Builds the tests of engines.
+///
+/// They are chosen from the whole workspace: what they are made of has then the same features as
+/// in the other tests, and is not built twice.
+fn programs(engines: &[&Engine]) -> Result<Vec<Program>, String> {
+    let metadata = run::metadata(&[])?;
+    // Each is a package, a test and, where only some of it is meant, whose.
+    let mut tests: Vec<(String, String, Option<&str>)> = Vec::new();
+    for engine in engines {
+        let own = tests_of(&metadata, &format!("leasehold-{}", engine.name));
+        tests.extend(own.into_iter().map(|(package, test)| (package, test, None)));
+        let beside = BESIDE.iter().filter(|(_, _, engines)| engines.contains(&engine.name));
+        tests.extend(beside.map(|(package, test, _)| {
+            (String::from(*package), String::from(*test), Some(engine.name))
+        }));
+    }
+    if tests.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut build = run::cargo();
+    build.args(["test", "--no-run", "--workspace", "--message-format=json-render-diagnostics"]);
+    for (_, test, _) in &tests {
+        build.args(["--test", test]);
+    }
+    let mut built = Vec::new();
+    let success = run::stream(&mut build, run::Output::Stdout, |line| {
+        built.extend(serde_json::from_str(line).ok().and_then(|message| executable(&message)));
+    })?;
+    if !success {
+        return Err(String::from("the tests of the engines cannot be built"));
+    }
+    let of = |(package, test, engine): &(String, String, Option<&str>)| {
+        let found = built.iter().find(|(id, name, _)| name == test && is_package(id, package));
+        let (id, _, executable) =
+            found.ok_or_else(|| format!("{package}: cargo built no {test}"))?;
+        let short = package.trim_start_matches("leasehold-");
+        // What a suite counts is worth reading also when it passes.
+        let mut arguments =
+            vec!["--show-output".to_owned(), "--test-threads".to_owned(), THREADS.to_owned()];
+        arguments.extend(engine.map(|engine| format!("{engine}::")));
+        Ok(Program {
+            name: match engine {
+                None => format!("{short} {test}"),
+                Some(engine) => format!("{engine} {short}"),
+            },
+            executable: executable.clone(),
+            arguments,
+            directory: directory(&metadata, id),
+            counts: true,
+        })
+    };
+    tests.iter().map(of).collect()
+}
+
+/// Builds what plays histories of clients of each engine and judges them.
+fn histories(engines: &[&Engine], kills: u64) -> Result<Vec<Program>, String> {
+    let known = engines.iter().copied().filter(|engine| engine.has_history);
+    let engines: Vec<&Engine> = known.collect();
+    if engines.is_empty() {
+        return Ok(Vec::new());
+    }
+    let outage = test::built_outage()?;
+    let of = |engine: &&Engine| Program {
+        name: format!("{} history", engine.name),
+        executable: outage.clone(),
+        arguments: ["--engine", engine.name, "--kills", &kills.to_string()]
+            .map(String::from)
+            .into(),
+        directory: run::root(),
+        counts: false,
+    };
+    Ok(engines.iter().map(of).collect())
+}
+
+/// The tests of a package.
+fn tests_of(metadata: &Value, package: &str) -> Vec<(String, String)> {
+    let all = metadata["packages"].as_array().into_iter().flatten();
+    let found = all.filter(|found| found["name"] == *package);
+    let targets = found.flat_map(|found| found["targets"].as_array().into_iter().flatten());
+    let tests = targets.filter(|target| target["kind"][0] == "test");
+    let name = |test: &Value| Some((package.to_owned(), test["name"].as_str()?.to_owned()));
+    tests.filter_map(name).collect()
+}
+
+/// The package's id, the name and the path of a test program that cargo says it has built.
+fn executable(message: &Value) -> Option<(String, String, PathBuf)> {
+    let is_test = message["target"]["kind"][0] == "test";
+    let text = |value: &Value| value.as_str().map(String::from);
+    let path = text(&message["executable"]).filter(|_| is_test)?;
+    Some((text(&message["package_id"])?, text(&message["target"]["name"])?, path.into()))
+}
+
+/// Whether an id is that of a package: `path+file:///…/engines/redis#leasehold-redis@0.1.0`.
+fn is_package(id: &str, name: &str) -> bool {
+    let rest = id.split('#').nth(1).unwrap_or_default();
+    rest.split('@').next() == Some(name)
+}
+
+fn directory(metadata: &Value, id: &str) -> PathBuf {
+    let packages = metadata["packages"].as_array().into_iter().flatten();
+    let found = packages.filter(|package| package["id"] == id);
+    let manifest = found.filter_map(|package| package["manifest_path"].as_str()).next();
+    let directory = manifest.and_then(|path| Path::new(path).parent());
+    directory.map_or_else(run::root, PathBuf::from)
+}
+
+/// Runs programs, some at a time, and prints what each said when it is done.
+fn run_programs(programs: Vec<Program>) -> Result<Vec<(String, Verdict)>, String> {
+    let logs = run::target().join("engines");
+    fs::create_dir_all(&logs).map_err(|error| format!("{}: {error}", logs.display()))?;
+    let waiting = Mutex::new(programs.into_iter());
+    let done = Mutex::new(Vec::new());
+    let work = || {
+        loop {
+            // The lock is free again before the program starts.
+            let next = waiting.lock().expect("nobody panics while holding it").next();
+            let Some(program) = next else { return };
+            let began = Instant::now();
+            let (text, verdict) = run_program(&program, &logs);
+            let took = began.elapsed().as_secs_f64();
+            let mut done = done.lock().expect("nobody panics while holding it");
+            // Under the lock: what two of them say must not be mixed.
+            run::pass_on(&format!("─── {}, {took:.1} s\n{}", program.name, text.trim_end()));
+            done.push((program.name, verdict));
+        }
+    };
+    std::thread::scope(|scope| (0..AT_ONE_TIME).for_each(|_| drop(scope.spawn(work))));
+    Ok(done.into_inner().expect("nobody panics while holding it"))
+}
+
+fn run_program(program: &Program, logs: &Path) -> (String, Verdict) {
+    let log = logs.join(format!("{}.log", program.name.replace(' ', "-")));
+    let run = || -> std::io::Result<(String, bool)> {
+        let file = File::create(&log)?;
+        let mut call = Command::new(&program.executable);
+        call.args(&program.arguments).current_dir(&program.directory);
+        let success = call.stdout(file.try_clone()?).stderr(file).status()?.success();
+        Ok((String::from_utf8_lossy(&fs::read(&log)?).into_owned(), success))
+    };
+    match run() {
+        Ok((text, success)) => {
+            let mut counts = Counts::default();
+            text.lines().filter_map(test::test_result).for_each(|found| counts.add(found));
+            if !program.counts && success {
+                counts.passed = 1;
+            }
+            let verdict = test::judge(success, counts);
+            (text, verdict)
+        }
+        Err(error) => {
+            let why = format!("{}: {error}", program.executable.display());
+            (why.clone(), Verdict::Failed(Counts::default(), why))
+        }
+    }
 }
 
 /// What those tests are among the workspace's targets, for the lints.
 pub fn tests() -> impl Iterator<Item = String> {
-    ENGINES.iter().flat_map(|engine| ["-p".to_owned(), format!("leasehold-{}", engine.name)])
+    let engines = ENGINES.iter().map(|engine| format!("leasehold-{}", engine.name));
+    let beside = BESIDE.iter().map(|(package, _, _)| String::from(*package));
+    engines.chain(beside).flat_map(|package| ["-p".to_owned(), package])
+}
+
+/// `crash` and `soak`: long histories of every engine.
+pub fn histories_step(kills: u64) -> Step {
+    let work = move || {
+        let (here, mut missing) = installed(|engine| engine.has_history);
+        let programs = histories(&here, kills)?;
+        Ok(sum(run_programs(programs)?, &mut missing))
+    };
+    step(format!("histories over engines, {kills} kills of each system"), work)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn test_programs_are_found_in_what_cargo_says() {
+        let id = "path+file:///home/me/leasehold/engines/redis#leasehold-redis@0.1.0";
+        let message = json!({
+            "reason": "compiler-artifact",
+            "package_id": id,
+            "target": { "kind": ["test"], "name": "suite" },
+            "executable": "/target/debug/deps/suite-1",
+        });
+        let (found, name, path) = executable(&message).expect("it is one");
+        assert!(is_package(&found, "leasehold-redis") && !is_package(&found, "leasehold-red"));
+        assert_eq!((name.as_str(), path), ("suite", PathBuf::from("/target/debug/deps/suite-1")));
+        let mut library = message.clone();
+        library["target"]["kind"] = json!(["lib"]);
+        assert!(executable(&library).is_none());
+    }
+
+    #[test]
+    fn every_engine_has_tests() {
+        let metadata = run::metadata(&[]).expect("cargo answers");
+        for engine in ENGINES {
+            let package = format!("leasehold-{}", engine.name);
+            let tests = tests_of(&metadata, &package);
+            assert!(tests.iter().any(|(_, test)| test == "suite"), "{} has no suite", engine.name);
+        }
+    }
 }

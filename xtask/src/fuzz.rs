@@ -48,7 +48,7 @@ pub fn command(arguments: &[String]) -> Result<ExitCode, String> {
 pub fn check(seconds: u64) -> Result<Verdict, String> {
     let known = targets()?;
     match obstacle(&known) {
-        Some(why) => Ok(Verdict::NotRun(why)),
+        Some(why) => Ok(Verdict::not_run(why)),
         None => fuzz(&known, seconds),
     }
 }

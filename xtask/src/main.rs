@@ -26,7 +26,7 @@ const COMMANDS: &[Command] = &[
     Command {
         name: "test",
         arguments: "",
-        about: "what a change must pass: format, lints, docs, tests, browser, clients, fuzz, crash",
+        about: "what a change must pass: format, lints, docs, tests, browser, clients, engines, crash",
         run: test::command,
     },
     Command {

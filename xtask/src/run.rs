@@ -18,18 +18,33 @@ pub struct Counts {
     pub ignored: usize,
 }
 
+impl Counts {
+    /// Adds those of another run.
+    pub fn add(&mut self, other: Counts) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.ignored += other.ignored;
+    }
+}
+
 /// What a step came to.
 #[derive(Debug)]
 pub enum Verdict {
     Passed(Counts),
     Failed(Counts, String),
-    NotRun(String),
+    /// What was not run, and why; the counts are those of the rest of the step.
+    NotRun(Counts, String),
 }
 
 impl Verdict {
     /// Passed, by a step that is not made of counted tests.
     pub fn passed() -> Verdict {
         Verdict::Passed(Counts::default())
+    }
+
+    /// Not run at all.
+    pub fn not_run(why: String) -> Verdict {
+        Verdict::NotRun(Counts::default(), why)
     }
 }
 
@@ -66,7 +81,10 @@ impl Tally {
                 self.counts.failed += counts.failed.max(1);
                 self.stopped_at = Some(name.to_string());
             }
-            Verdict::NotRun(why) => self.not_run.push(format!("{name} ({why})")),
+            Verdict::NotRun(counts, why) => {
+                self.counts.passed += counts.passed;
+                self.not_run.push(format!("{name} ({why})"));
+            }
         }
     }
 
@@ -87,7 +105,7 @@ pub fn run_all(steps: Vec<Step>) -> ExitCode {
     for Step { name, work } in steps {
         if let Some(stopped_at) = &tally.stopped_at {
             let why = format!("stopped at {stopped_at}");
-            tally.add(&name, &Verdict::NotRun(why));
+            tally.add(&name, &Verdict::not_run(why));
             continue;
         }
         println!("── {name}");
@@ -97,7 +115,7 @@ pub fn run_all(steps: Vec<Step>) -> ExitCode {
         match &verdict {
             Verdict::Passed(_) => println!("── {name}: ok, {elapsed}"),
             Verdict::Failed(_, why) => println!("── {name}: FAILED, {elapsed}: {why}"),
-            Verdict::NotRun(why) => println!("── {name}: not run: {why}"),
+            Verdict::NotRun(_, why) => println!("── {name}: not run: {why}"),
         }
         tally.add(&name, &verdict);
     }
@@ -283,7 +301,7 @@ mod tests {
         let mut tally = Tally::default();
         tally.add("tests", &Verdict::Passed(Counts { passed: 7, failed: 0, ignored: 0 }));
         tally.add("lints", &Verdict::Failed(Counts::default(), String::from("no")));
-        tally.add("fuzz", &Verdict::NotRun(String::from("stopped at lints")));
+        tally.add("fuzz", &Verdict::not_run(String::from("stopped at lints")));
         assert_eq!(tally.summary(), "7 passed, 1 failed\nnot run: fuzz (stopped at lints)");
     }
 
@@ -293,6 +311,15 @@ mod tests {
         let counts = Counts { passed: 2, failed: 3, ignored: 0 };
         tally.add("tests", &Verdict::Failed(counts, String::from("no")));
         assert_eq!(tally.summary(), "2 passed, 3 failed\nnot run: nothing");
+    }
+
+    #[test]
+    fn a_step_that_was_run_in_part_is_counted_and_named() {
+        let mut tally = Tally::default();
+        let counts = Counts { passed: 5, ..Counts::default() };
+        tally.add("engines", &Verdict::NotRun(counts, String::from("etcd: no etcd-server")));
+        let summary = "5 passed, 0 failed\nnot run: engines (etcd: no etcd-server)";
+        assert_eq!(tally.summary(), summary);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 use crate::run::{self, Counts, Output, Step, Verdict, step};
 use crate::{browser, clients, engines, fuzz, tidy};
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 /// Seconds for each fuzz target: enough to replay the corpus and look around.
@@ -13,6 +14,8 @@ const FUZZ_SECONDS_LONG: u64 = 120;
 const KILLS_SHORT: u64 = 5;
 const KILLS_LONG: u64 = 50;
 const OUTAGES_SHORT: u64 = 4;
+/// What plays outages needs more than an engine's own tests.
+const OUTAGE: &str = "leasehold-conformance/outage";
 /// Read by the simulator's tests: how many seeds to run, and how many scripts to stop everywhere.
 const LONG: [(&str, &str); 2] = [("LEASEHOLD_SEEDS", "10000"), ("LEASEHOLD_SCRIPTS", "30")];
 
@@ -27,6 +30,7 @@ pub fn command(arguments: &[String]) -> Result<ExitCode, String> {
         step("tests", || cargo_test(&["--workspace"], &[])),
         step("browser", browser::check),
         step("Redis clients", clients::check),
+        step("engines", engines::check_all),
         step("fuzz", || fuzz::check(FUZZ_SECONDS_SHORT)),
         step("crash", crash_short),
         step("outage", || outage(OUTAGES_SHORT)),
@@ -43,7 +47,8 @@ pub fn docs_command(arguments: &[String]) -> Result<ExitCode, String> {
 pub fn crash_command(arguments: &[String]) -> Result<ExitCode, String> {
     let (kills, rest) = run::number(arguments, "--kills", KILLS_LONG)?;
     run::nothing_else(&rest)?;
-    Ok(run::run_all(vec![crash_step(kills), outage_step(kills)]))
+    let histories = engines::histories_step(kills);
+    Ok(run::run_all(vec![crash_step(kills), outage_step(kills), histories]))
 }
 
 /// `cargo xtask soak`.
@@ -52,6 +57,7 @@ pub fn soak_command(arguments: &[String]) -> Result<ExitCode, String> {
     Ok(run::run_all(vec![
         crash_step(KILLS_LONG),
         outage_step(KILLS_LONG),
+        engines::histories_step(KILLS_LONG),
         step("fuzz", || fuzz::check(FUZZ_SECONDS_LONG)),
         step("simulator", || cargo_test(&["--release", "-p", "leasehold-simulator"], &LONG)),
     ]))
@@ -68,7 +74,8 @@ fn format() -> Result<Verdict, String> {
 fn lints() -> Result<Verdict, String> {
     ensure_component("clippy", "clippy")?;
     let mut call = run::cargo();
-    call.args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]);
+    call.args(["clippy", "--workspace", "--all-targets", "--features", OUTAGE]);
+    call.args(["--", "-D", "warnings"]);
     run::succeed(&mut call)?;
     // These stand apart from the other tests, so "all targets" leaves them out.
     let mut apart = run::cargo();
@@ -79,7 +86,8 @@ fn lints() -> Result<Verdict, String> {
 
 fn documentation() -> Result<Verdict, String> {
     let mut call = run::cargo();
-    call.args(["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings");
+    call.args(["doc", "--workspace", "--no-deps", "--features", OUTAGE]);
+    call.env("RUSTDOCFLAGS", "-D warnings");
     run::succeed(&mut call)?;
     Ok(Verdict::passed())
 }
@@ -93,11 +101,7 @@ pub fn cargo_test(arguments: &[&str], variables: &[(&str, &str)]) -> Result<Verd
     let mut counts = Counts::default();
     let success = run::stream(&mut call, Output::Stdout, |line| {
         run::pass_on(line);
-        if let Some(found) = test_result(line) {
-            counts.passed += found.passed;
-            counts.failed += found.failed;
-            counts.ignored += found.ignored;
-        }
+        test_result(line).into_iter().for_each(|found| counts.add(found));
     })?;
     Ok(judge(success, counts))
 }
@@ -105,7 +109,7 @@ pub fn cargo_test(arguments: &[&str], variables: &[(&str, &str)]) -> Result<Verd
 /// Turns the exit code and the counts into a verdict.
 ///
 /// An ignored test fails the step, and so does a run without tests: what never runs proves nothing.
-fn judge(success: bool, counts: Counts) -> Verdict {
+pub fn judge(success: bool, counts: Counts) -> Verdict {
     if counts.failed > 0 {
         Verdict::Failed(counts, format!("{} tests failed", counts.failed))
     } else if !success {
@@ -121,7 +125,7 @@ fn judge(success: bool, counts: Counts) -> Verdict {
 }
 
 /// Reads `test result: ok. 3 passed; 0 failed; 0 ignored; …`.
-fn test_result(line: &str) -> Option<Counts> {
+pub fn test_result(line: &str) -> Option<Counts> {
     let (_, numbers) = line.strip_prefix("test result: ")?.split_once(". ")?;
     let mut counts = Counts::default();
     for part in numbers.split(';') {
@@ -157,19 +161,36 @@ fn crash(kills: u64) -> Result<Verdict, String> {
 }
 
 fn outage_step(kills: u64) -> Step {
-    step(format!("outage, {kills} kills of the server"), move || outage(kills))
+    step(format!("outage, {kills} times"), move || outage(kills))
 }
 
 /// Real clients of a real server, all of them killed and paused, and a judge of what they saw.
 fn outage(kills: u64) -> Result<Verdict, String> {
-    let packages = ["-p", "leasehold-server", "-p", "leasehold-conformance"];
-    let features = ["--features", "leasehold-conformance/outage"];
-    run::succeed(run::cargo().arg("build").args(packages).args(features).arg("--bins"))?;
-    let built = run::target().join("debug");
-    let mut call = Command::new(built.join("outage"));
-    call.arg("--server").arg(built.join("leasehold")).args(["--kills", &kills.to_string()]);
-    run::succeed(&mut call)?;
-    Ok(Verdict::Passed(Counts { passed: 1, ..Counts::default() }))
+    let mut build = run::cargo();
+    run::succeed(build.args(["build", "--workspace", "--bin", "leasehold"]))?;
+    let (outage, server) = (built_outage()?, run::target().join("debug/leasehold"));
+    let play = |over: &str, what: &Path| {
+        let mut call = Command::new(&outage);
+        call.arg(over).arg(what).args(["--kills", &kills.to_string()]);
+        run::succeed(&mut call)
+    };
+    play("--server", &server)?;
+    // And over locks in files, which need no server. What an older run has left is nobody's here.
+    let locks = run::target().join("outage-locks");
+    std::fs::remove_dir_all(&locks).ok();
+    let locks = std::path::absolute(&locks).map_err(|error| error.to_string())?;
+    play("--url", Path::new(&format!("file://{}", locks.display())))?;
+    Ok(Verdict::Passed(Counts { passed: 2, ..Counts::default() }))
+}
+
+/// Builds what plays outages.
+///
+/// For the whole workspace, so that what it is made of has the same features as in the tests and
+/// is not built twice.
+pub fn built_outage() -> Result<PathBuf, String> {
+    let mut build = run::cargo();
+    run::succeed(build.args(["build", "--workspace", "--bin", "outage", "--features", OUTAGE]))?;
+    Ok(run::target().join("debug/outage"))
 }
 
 /// Installs a toolchain component if its cargo command does not answer.

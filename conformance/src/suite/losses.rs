@@ -15,7 +15,7 @@ cases! { "losses" needs Modes::Exclusive:
     a_stale_release_harms_nobody;
     what_is_over_is_not_revived needs Fencing::Advisory;
     a_stale_token_is_refused_by_registers needs
-        Fencing::Strict, Registers::Versioned, Waiting::Unordered;
+        Fencing::Advisory, Registers::Versioned, Waiting::Unordered unrefused Fencing::Strict;
     force_release_is_told needs Revocation::Forced;
     a_lock_may_end_with_its_session needs Ends::Both, Waiting::Unordered;
     lock_delay_after_a_loss needs LockDelay::Kept, Waiting::Unordered;
@@ -144,11 +144,15 @@ async fn a_lock_may_end_with_its_session(target: &Target) -> Outcome {
 async fn lock_delay_after_a_loss(target: &Target) -> Outcome {
     let (a, b, name) = (target.handle().await?, target.handle().await?, target.name("delay"));
     let lock = a.lock(&*name).ttl(SHORT).without_renewal().lock_delay(SHORT);
+    // Not from when the loss is known: on a busy machine that may be late. Some stores count in
+    // whole milliseconds, so the TTL and the delay may each be short of one.
+    let began = Instant::now();
+    let least = 2 * (SHORT - Duration::from_millis(1));
     let guard = lock.acquire().await?;
     soon("the loss", guard.lost()).await?;
-    let known = Instant::now();
     let next = soon("the next grant", b.lock(&*name).acquire()).await??;
-    ensure!(known.elapsed() >= SHORT, "granted {:?} after the loss", known.elapsed());
+    let took = began.elapsed();
+    ensure!(took >= least, "granted {took:?} after the first, which lasts {SHORT:?}");
     next.release().await?;
     let clean = lock.acquire().await?;
     clean.release().await?;
@@ -203,11 +207,15 @@ async fn a_line_with_gaps_does_not_jam(target: &Target) -> Outcome {
     let (a, b, name) = (target.handle().await?, target.handle().await?, target.name("gaps"));
     let first = a.lock(&*name).acquire().await?;
     let mut line = Vec::new();
-    for _ in 0..60 {
-        let lock = b.lock(&*name).ttl(Duration::from_secs(30));
-        line.push(tokio::spawn(async move { lock.acquire().await?.release().await }));
+    // Ten at a time: who come to a line at one moment get in each other's way, which costs time
+    // with the square of their number and is not what this is about.
+    for tens in 1..=6 {
+        for _ in 0..10 {
+            let lock = b.lock(&*name).ttl(Duration::from_secs(30));
+            line.push(tokio::spawn(async move { lock.acquire().await?.release().await }));
+        }
+        in_line(&a, &name, 10 * tens).await?;
     }
-    in_line(&a, &name, 60).await?;
     // Every third goes while it waits, and the others must all have their turn.
     let (gone, stay): (Vec<_>, Vec<_>) =
         line.into_iter().enumerate().partition(|(i, _)| i % 3 == 1);
