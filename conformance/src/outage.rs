@@ -148,6 +148,8 @@ impl Stage {
     fn add_client(&mut self) -> Result<(), String> {
         let number = self.started;
         self.started += 1;
+        // Whoever is killed before it can do anything has a record, too.
+        std::fs::File::create(self.record(number)).map_err(|e| e.to_string())?;
         let mut call = Command::new(&self.plan.client);
         call.args(["client", &self.behind.url(), &number.to_string()]).arg(self.record(number));
         call.arg((self.plan.seed.wrapping_add(u64::from(number))).to_string());

@@ -25,7 +25,7 @@ pub enum Over {
 /// What was started.
 pub(super) enum Behind {
     Leasehold { program: PathBuf, data: PathBuf, port: u16, server: Owned },
-    Engine { server: Server, url: String },
+    Engine { server: Box<Server>, url: String },
     Url(String),
 }
 
@@ -46,7 +46,7 @@ impl Behind {
                     _ => "",
                 };
                 let url = format!("{}{short}", server.url());
-                Self::Engine { server, url }
+                Self::Engine { server: Box::new(server), url }
             }
             Over::Url(url) => Self::Url(url.clone()),
         })

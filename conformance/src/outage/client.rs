@@ -41,7 +41,6 @@ impl Client {
     /// # Errors
     /// What could not be done, as text.
     pub async fn connect(url: &str, number: u64, record: &Path, seed: u64) -> Result<Self, String> {
-        // Before all else: whoever is killed while it connects has a record, too.
         let record = File::create(record).map_err(|e| e.to_string())?;
         let late = Instant::now() + AWAY;
         let (at, queues) = loop {

@@ -12,7 +12,8 @@ use tokio::time::{sleep, timeout};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 async fn open(port: u16) -> Leasehold {
-    let url = format!("{}?answer=2000&connect=2000", mysql::url(port));
+    // Short enough that lost answers are missed soon, and long enough to make tables beside others.
+    let url = format!("{}?answer=5000&connect=5000", mysql::url(port));
     Leasehold::new(leasehold_mysql::connect(&url).await.expect("it connects"))
 }
 
@@ -168,7 +169,9 @@ async fn a_waiter_outlasts_the_server() {
 async fn a_crowd_of_waiters_gets_through() {
     let server = mysql::start(&[]);
     let (a, b) = (open(server.port).await, open(server.port).await);
-    let guard = a.lock("crowd").acquire().await.expect("it is free");
+    // A crowd keeps a busy machine so busy that a short hold could end before its renewal.
+    let held = a.lock("crowd").ttl(Duration::from_secs(600));
+    let guard = held.acquire().await.expect("it is free");
     let waiting: Vec<_> = (0..60)
         .map(|place| {
             let lock = if place % 2 == 0 { &a } else { &b }.lock("crowd");

@@ -261,8 +261,12 @@ async fn a_receive_that_lost_its_answer_gets_its_message() {
     proxy.lose_answers();
     let receiver = queue.clone();
     let receiving = tokio::spawn(async move { receiver.receive(PATIENCE).await });
-    sleep(UNDER_WAY).await;
-    assert_eq!(beside.inspect().await.expect("it answers").in_flight, 1, "it was not taken");
+    let taken = async {
+        while beside.inspect().await.expect("it answers").in_flight != 1 {
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    soon("the take", taken).await;
     proxy.heal();
     let one = soon("the message", receiving).await.expect("no panic").expect("it answers");
     let one = one.expect("it was taken");
