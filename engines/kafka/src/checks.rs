@@ -183,7 +183,8 @@ fn replication(replicas: i64, in_sync: i64, brokers: usize) -> Check {
     let told = format!("{replicas} replicas, {in_sync} of them to confirm");
     let what = "replication";
     if in_sync > replicas {
-        Check::failed(what, format!("{told}: every publish is refused; lower min.insync.replicas"))
+        let why = "brokers before 4.0 refuse every publish, and newer ones confirm with less";
+        Check::failed(what, format!("{told}: {why}; lower min.insync.replicas"))
     } else if replicas as usize > brokers {
         Check::failed(what, format!("{told}, on {brokers} brokers: no queue can be made"))
     } else if replicas < 2 {
@@ -223,7 +224,7 @@ fn of_topic(
     let least = number(settings, "min.insync.replicas").unwrap_or(1);
     let replicas = partitions.iter().map(|partition| partition.replicas).min().unwrap_or(0);
     if least as usize > replicas {
-        let why = format!("min.insync.replicas is {least} of {replicas}: no publish is taken");
+        let why = format!("min.insync.replicas is {least} of {replicas}: it cannot be kept");
         checks.push(Check::failed(&what, why));
     }
     let behind = partitions.iter().filter(|partition| partition.in_sync < partition.replicas);

@@ -357,8 +357,10 @@ async fn look(engine: &Consuming, user: &User, want: &Want) -> Result<Option<Tak
             };
             let ends = join_all(positions.iter().map(of)).await;
             let mut behind = Vec::with_capacity(ends.len());
-            for (partition, end) in ends {
-                behind.push((partition, end.map_err(|fault| fault.of_queue(&member.queue))?.1));
+            for (partition, ends) in ends {
+                let (low, end) = ends.map_err(|fault| fault.of_queue(&member.queue))?;
+                // What was removed from the topic will not come.
+                behind.extend((low < end).then_some((partition, end)));
             }
             return caught_up(member, want, behind).await;
         }

@@ -214,7 +214,13 @@ impl Member {
 
     fn is_over(&self) -> bool {
         let mut state = self.state();
+        // Whoever leaves while the group forms disturbs the others twice.
+        let is_calm = match state.joined {
+            true => state.changed_at.elapsed() >= LINGER,
+            false => state.changed_at.elapsed() >= self.config.timeout,
+        };
         let is_idle = state.users == 0
+            && is_calm
             && state.idle_since.elapsed() >= LINGER
             && state.parts.values().all(|part| part.window.in_hand() == 0);
         if is_idle || state.abandoned || state.deleted || state.failed.is_some() {

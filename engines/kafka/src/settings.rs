@@ -4,7 +4,8 @@
 //! its last member has gone. So the settings are messages in a compacted topic of one partition,
 //! `leasehold.settings`: the key is the queue's topic, the value JSON. It is read to its end when a
 //! queue is declared or opened, from where it was read before. Who makes the queue's topic writes
-//! its settings; of two who write at once the first one's stay, and the second writes them again.
+//! its settings. Of two who write at once the first one's count, and the second writes them again,
+//! since compaction keeps the last.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -132,19 +133,19 @@ impl Settings {
     }
 
     /// Reads what was written since.
-    async fn catch_up(&self, read: &mut Read) -> Answer<Vec<Record>> {
+    async fn catch_up(&self, read: &mut Read) -> Answer<()> {
         let topic = self.config.settings();
         if !read.exists {
             read.exists = self.cluster.partitions(&topic).await?.is_some();
         }
         if !read.exists {
-            return Ok(Vec::new());
+            return Ok(());
         }
         let (low, end) = match self.cluster.ends(&topic, 0).await {
             // It was deleted, and is read anew if somebody makes it again.
             Err(Fault::Missing) => {
                 *read = Read::default();
-                return Ok(Vec::new());
+                return Ok(());
             }
             ends => ends?,
         };
@@ -152,7 +153,7 @@ impl Settings {
             *read = Read { exists: true, ..Read::default() };
         }
         if end == read.next {
-            return Ok(Vec::new());
+            return Ok(());
         }
         let records = self.cluster.read(&topic, read.next.max(low)).await?;
         for record in &records {
@@ -161,34 +162,38 @@ impl Settings {
                 continue;
             };
             match meaning(record) {
-                Some(rules) => read.rules.insert(key.to_owned(), rules),
-                None => read.rules.remove(key),
-            };
+                // Of several the first counts.
+                Some(rules) => {
+                    read.rules.entry(key.to_owned()).or_insert(rules);
+                }
+                None => {
+                    read.rules.remove(key);
+                }
+            }
         }
         read.next = end;
-        Ok(records)
+        Ok(())
     }
 
-    /// Writes the settings of a new queue; what somebody wrote in between stands.
+    /// Writes the settings of a queue that has none, and gives those that count: those that
+    /// somebody wrote before.
     pub async fn write(&self, topic: &str, rules: &Rules) -> Answer<Rules> {
         let mut read = self.read.lock().await;
         self.catch_up(&mut read).await?;
+        if let Some(theirs) = read.rules.get(topic) {
+            return Ok(theirs.clone());
+        }
         if !read.exists {
             self.make().await?;
         }
-        let at = self.put(topic, Some(rules)).await?;
-        let since = self.catch_up(&mut read).await?;
-        let before_us = |record: &&Record| {
-            record.offset < at && record.key.as_deref() == Some(topic.as_bytes())
-        };
-        let theirs = since.iter().filter(before_us).next_back().and_then(meaning);
-        match theirs {
-            Some(theirs) if theirs != *rules => {
-                self.put(topic, Some(&theirs)).await?;
-                Ok(theirs)
-            }
-            _ => Ok(rules.clone()),
+        self.put(topic, Some(rules)).await?;
+        self.catch_up(&mut read).await?;
+        let counts = read.rules.get(topic).unwrap_or(rules).clone();
+        if counts != *rules {
+            // Compaction keeps the last.
+            self.put(topic, Some(&counts)).await?;
         }
+        Ok(counts)
     }
 
     /// Forgets the settings of a queue.

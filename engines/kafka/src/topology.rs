@@ -69,11 +69,14 @@ pub(crate) async fn declare(engine: &Consuming, queue: &str, ask: &QueueConfig) 
     let existed = engine.cluster.partitions(&name).await.map_err(told)?.is_some();
     let is_new = match existed {
         true => false,
-        false => engine.cluster.create(&topic(&name, &engine.config)).await.map_err(told)?,
+        false => {
+            // What was said of a topic that was deleted by other means does not count.
+            engine.settings.erase(&name).await.map_err(told)?;
+            engine.cluster.create(&topic(&name, &engine.config)).await.map_err(told)?
+        }
     };
     led(&*engine.cluster, &name, engine.config.timeout).await.map_err(told)?;
     let found = match is_new {
-        // What somebody wrote of a queue of this name that was deleted does not count.
         true => engine.settings.write(&name, &rules).await.map_err(told)?,
         false => found(engine, &name, &rules, existed).await.map_err(told)?,
     };

@@ -87,19 +87,6 @@ async fn settings_that_break_the_promise_are_told() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn too_few_replicas_confirm_nothing() {
-    let wishes = Wishes { settings: "min.insync.replicas=2", ..Wishes::default() };
-    let broker = Broker::started(Ports::find(), &wishes);
-    let a = handle(&format!("{}?timeout=3", broker.url())).await;
-    let engine = a.engine().queues.clone().expect("it has queues");
-    let declared = engine.declare_queue("q", &QueueConfig::default()).await;
-    let error = declared.expect_err("its settings cannot be written");
-    assert_eq!(error.kind, ErrorKind::Unavailable, "{error}");
-    let error = a.queue("q").publish("x").await.expect_err("one of two");
-    assert_eq!(error.kind, ErrorKind::Unavailable, "{error}");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn queues_in_use_and_otherwise_than_asked_for() {
     let broker = Broker::start();
     let (a, b) = (handle(&broker.url()).await, handle(&broker.url()).await);

@@ -32,6 +32,10 @@ use crate::error::{Answer, Fault, unavailable};
 pub(crate) const MESSAGE_MAX: usize = 17 << 20;
 /// How long an old list of topics is believed while a topic is published to that is not in it.
 const PROPAGATION: Duration = Duration::from_secs(5);
+/// How long the client is listened to after a request that failed.
+const HEARING: Duration = Duration::from_millis(50);
+/// The most that it may say at once.
+const WORDS: u32 = 20;
 
 /// See [`super::connect`].
 pub(super) fn connect(config: Arc<Config>) -> Arc<dyn Cluster> {
@@ -140,6 +144,12 @@ impl Drop for Brokers {
     }
 }
 
+/// Of a client that nobody listens to all the time: what it has to say would pile up.
+fn quiet(mut client: ClientConfig) -> ClientConfig {
+    client.set_log_level(RDKafkaLogLevel::Emerg);
+    client
+}
+
 /// What every client is told.
 pub(super) fn settings(config: &Config) -> ClientConfig {
     let millis = |time: Duration| time.as_millis().to_string();
@@ -212,12 +222,15 @@ impl Brokers {
     fn looking(&self) -> Answer<Arc<Looker>> {
         made(&self.looking, || {
             let group = format!("{}look", self.config.prefix);
-            Ok(consuming(&self.config, &group).create_with_context(Ears::default())?)
+            Ok(quiet(consuming(&self.config, &group)).create_with_context(Ears::default())?)
         })
     }
 
     fn admin(&self) -> Answer<Arc<AdminClient<Ears>>> {
-        made(&self.admin, || Ok(settings(&self.config).create_with_context(Ears::default())?))
+        made(
+            &self.admin,
+            || Ok(quiet(settings(&self.config)).create_with_context(Ears::default())?),
+        )
     }
 
     /// The publisher; one that broke for good is replaced.
@@ -261,9 +274,14 @@ impl Brokers {
         let (looking, timeout) = (self.looking()?, self.config.timeout);
         blocking(move || {
             let answer = look(&looking, timeout);
-            // What the client has to say waits until it is asked.
-            while let Some(Err(error)) = looking.poll(Duration::ZERO) {
-                looking.context().hear(&error);
+            // What the client has to say waits until it is asked, and most of it is for the log.
+            let patience = if answer.is_err() { HEARING } else { Duration::ZERO };
+            for _ in 0..WORDS {
+                if let Some(Err(error)) = looking.poll(patience) {
+                    looking.context().hear(&error);
+                } else if answer.is_err() {
+                    break;
+                }
             }
             match (answer, looking.context().refusal()) {
                 (Err(Fault::Lost(_)), Some(refusal)) => Err(refusal),

@@ -17,7 +17,7 @@ use crate::error::{Answer, Fault};
 /// Signs of life within the time that a member may be silent; by them it also learns of changes.
 const SIGNS: u32 = 20;
 /// How often it is asked before nothing is believed to be there.
-const EVENTS: usize = 3;
+const EVENTS: usize = 16;
 
 /// Told of changes in the group, in the thread that takes messages.
 struct Member {
@@ -115,6 +115,16 @@ impl Desk for At<'_> {
 struct Taken {
     member: BaseConsumer<Member>,
     bell: Arc<Bell>,
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        // A member without partitions that is closed says nothing (librdkafka 2.12), and the others
+        // wait for it until its session is over. One that unsubscribes leaves in so many words.
+        if self.member.assignment().is_ok_and(|list| list.count() == 0) {
+            self.member.unsubscribe();
+        }
+    }
 }
 
 /// Becomes a member.
