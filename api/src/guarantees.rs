@@ -192,6 +192,15 @@ macro_rules! every_guarantee {
                 /// Others are refused while it consumes.
                 Alone,
             }
+            /// How several consumers share what is in a queue.
+            sharing: Sharing {
+                /// There is nothing to share.
+                No,
+                /// By partitions: what is in one goes to whoever has it, and the others stand by.
+                Partitions,
+                /// By messages: each goes to whoever is free.
+                Messages,
+            }
             /// What can be seen of queues, and done to them.
             management: Management {
                 /// Nothing.

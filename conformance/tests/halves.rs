@@ -33,6 +33,7 @@ const NO_LOCKS: Guarantees = Guarantees {
     key_order: Guarantees::EVERYTHING.key_order,
     bounds: Guarantees::EVERYTHING.bounds,
     consumers: Guarantees::EVERYTHING.consumers,
+    sharing: Guarantees::EVERYTHING.sharing,
     management: Guarantees::EVERYTHING.management,
     ..Guarantees::NOTHING
 };
@@ -50,6 +51,7 @@ const NO_QUEUES: Guarantees = Guarantees {
     key_order: Guarantees::NOTHING.key_order,
     bounds: Guarantees::NOTHING.bounds,
     consumers: Guarantees::NOTHING.consumers,
+    sharing: Guarantees::NOTHING.sharing,
     management: Guarantees::NOTHING.management,
     ..Guarantees::EVERYTHING
 };

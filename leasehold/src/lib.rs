@@ -35,7 +35,7 @@
 //! | `zookeeper://…` | ZooKeeper | `zookeeper` |
 //! | `etcd://…`, `etcds://…` | etcd | `etcd` |
 //! | `amqp://…`, `amqps://…` | RabbitMQ | `amqp` |
-//! | `kafka://…` | Kafka | `kafka` |
+//! | `kafka://…`, `kafkas://…` | Kafka | `kafka` (not a default one), `kafka-tls` |
 //!
 //! What each of them promises is in `GUARANTEES.md`;
 //! [`Leasehold::require`](leasehold_api::Leasehold::require) demands it in a program.
@@ -141,6 +141,7 @@ const SCHEMES: &[(&str, &str)] = &[
     ("amqp", "amqp"),
     ("amqps", "amqp"),
     ("kafka", "kafka"),
+    ("kafkas", "kafka"),
 ];
 
 /// One letter is a drive, or a directory with a colon in its name.
@@ -178,6 +179,8 @@ async fn reach(feature: &'static str, url: &str) -> Result<Engine> {
         "etcd" => leasehold_etcd::connect(url).await,
         #[cfg(feature = "amqp")]
         "amqp" => leasehold_amqp::connect(url).await,
+        #[cfg(feature = "kafka")]
+        "kafka" => leasehold_kafka::connect(url).await,
         _ => Err(missing(feature).asking(format!("connect to {}", scheme_of(url)))),
     }
 }

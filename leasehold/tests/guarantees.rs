@@ -27,6 +27,7 @@ const ENGINES: &[(&str, &str, Guarantees)] = &[
     ("zookeeper", "`zookeeper://`", leasehold_zookeeper::GUARANTEES),
     ("etcd", "`etcd://`, `etcds://`", leasehold_etcd::GUARANTEES),
     ("amqp", "`amqp://`, `amqps://`", leasehold_amqp::GUARANTEES),
+    ("kafka", "`kafka://`, `kafkas://`", leasehold_kafka::GUARANTEES),
 ];
 
 const OPENING: &str = "\
@@ -55,6 +56,7 @@ const REMARKS: &str = "
 * `native` survives the death of a process with `durability` `interval` or `none`, and nothing in
   memory.
 * `http` promises what its server says, and is shown here with a server on the embedded engine.
+* `kafka` is in a build with the feature `kafka` alone, and has no locks.
 ";
 
 fn words(name: &str) -> String {

@@ -1,8 +1,8 @@
 //! Engines over the systems that people run: each against the real server.
 //!
-//! The servers come from the system's packages and are started by the tests themselves, on free
-//! ports and in temporary directories. One that cannot be had makes what needs it *not run*, which
-//! fails the run.
+//! The servers come from the system's packages, or from Maven's repository, and are started by the
+//! tests themselves, on free ports and in temporary directories. One that cannot be had makes what
+//! needs it *not run*, which fails the run.
 //!
 //! Those tests mostly wait: for a server to start, for a lease to end. So several programs of them
 //! run at one time, and what each says is kept until it is done, in a file and then on the screen.
@@ -26,9 +26,17 @@ struct Engine {
     /// Programs, by name or by path, and the packages that they come with.
     programs: &'static [&'static str],
     packages: &'static [&'static str],
+    /// A list of what Maven is to fetch, and where to under the target directory.
+    jars: Option<(&'static str, &'static str)>,
+    /// The feature of the workspace without which its tests are not there: it builds a C library.
+    feature: Option<&'static str>,
     /// Whether its locks and registers are those that histories are judged by.
     has_history: bool,
 }
+
+/// What most engines are.
+const PACKAGED: Engine =
+    Engine { name: "", programs: &[], packages: &[], jars: None, feature: None, has_history: true };
 
 /// Those whose tests take longest come first, so that nobody waits for one that began last.
 const ENGINES: &[Engine] = &[
@@ -37,36 +45,45 @@ const ENGINES: &[Engine] = &[
         programs: &["/usr/lib/rabbitmq/bin/rabbitmq-server"],
         packages: &["rabbitmq-server"],
         has_history: false,
+        ..PACKAGED
+    },
+    Engine {
+        name: "kafka",
+        programs: &["java", "mvn", "make"],
+        packages: &["default-jre-headless", "maven", "make"],
+        jars: Some(("engines/kafka/tests/broker/pom.xml", "kafka-jars")),
+        feature: Some("leasehold-kafka/librdkafka"),
+        has_history: false,
     },
     Engine {
         name: "etcd",
         programs: &["etcd", "etcdctl"],
         packages: &["etcd-server", "etcd-client"],
-        has_history: true,
+        ..PACKAGED
     },
     Engine {
         name: "zookeeper",
         programs: &["java", "/usr/share/zookeeper/bin/zkServer.sh"],
         packages: &["default-jre-headless", "zookeeper"],
-        has_history: true,
+        ..PACKAGED
     },
     Engine {
         name: "mysql",
         programs: &["mariadb-install-db"],
         packages: &["mariadb-server"],
-        has_history: true,
+        ..PACKAGED
     },
     Engine {
         name: "postgres",
         programs: &["pg_ctlcluster", "pgbouncer"],
         packages: &["postgresql", "pgbouncer"],
-        has_history: true,
+        ..PACKAGED
     },
     Engine {
         name: "redis",
         programs: &["redis-server", "redis-cli"],
         packages: &["redis-server", "redis-tools"],
-        has_history: true,
+        ..PACKAGED
     },
 ];
 
@@ -111,12 +128,36 @@ fn check(asked: impl Fn(&str) -> bool) -> Result<Verdict, String> {
 fn installed(wanted: impl Fn(&Engine) -> bool) -> (Vec<&'static Engine>, Vec<String>) {
     let (mut here, mut missing) = (Vec::new(), Vec::new());
     for engine in ENGINES.iter().filter(|engine| wanted(engine)) {
-        match browser::ensure(engine.programs, engine.packages) {
+        let packages = browser::ensure(engine.programs, engine.packages);
+        let jars = |()| engine.jars.map_or(Ok(()), |(list, directory)| fetch(list, directory));
+        match packages.and_then(jars) {
             Ok(()) => here.push(engine),
             Err(why) => missing.push(format!("{}: {why}", engine.name)),
         }
     }
     (here, missing)
+}
+
+/// Copies the jars of a server that no package brings, unless they are there.
+fn fetch(list: &str, directory: &str) -> Result<(), String> {
+    let list = run::root().join(list);
+    let directory = run::target().join(directory);
+    let of = |path: &Path| path.metadata().and_then(|found| found.modified()).ok();
+    if of(&directory).is_some_and(|fetched| Some(fetched) >= of(&list)) {
+        return Ok(());
+    }
+    let failed = |error: std::io::Error| format!("{}: {error}", directory.display());
+    let part = directory.with_extension("part");
+    // Another version's jars beside these would be loaded too.
+    for old in [&directory, &part] {
+        if old.is_dir() {
+            fs::remove_dir_all(old).map_err(failed)?;
+        }
+    }
+    let mut call = Command::new("mvn");
+    call.args(["-q", "-B", "-f"]).arg(&list).arg("dependency:copy-dependencies");
+    run::succeed(call.arg(format!("-DoutputDirectory={}", part.display())))?;
+    fs::rename(&part, &directory).map_err(failed)
 }
 
 /// What all of it comes to.
@@ -176,6 +217,9 @@ fn programs(engines: &[&Engine]) -> Result<Vec<Program>, String> {
     build.args(["test", "--no-run", "--workspace", "--message-format=json-render-diagnostics"]);
     for (_, test, _) in &tests {
         build.args(["--test", test]);
+    }
+    for feature in engines.iter().filter_map(|engine| engine.feature) {
+        build.args(["--features", feature]);
     }
     let mut built = Vec::new();
     let success = run::stream(&mut build, run::Output::Stdout, |line| {
@@ -314,6 +358,12 @@ pub fn tests() -> impl Iterator<Item = String> {
     let engines = ENGINES.iter().map(|engine| format!("leasehold-{}", engine.name));
     let beside = BESIDE.iter().map(|(package, _, _)| String::from(*package));
     engines.chain(beside).flat_map(|package| ["-p".to_owned(), package])
+}
+
+/// The features without which some of them are not there.
+pub fn features() -> impl Iterator<Item = String> {
+    let features = ENGINES.iter().filter_map(|engine| engine.feature);
+    features.flat_map(|feature| ["--features".to_owned(), feature.to_owned()])
 }
 
 /// `crash` and `soak`: long histories of every engine.

@@ -75,11 +75,14 @@ fn lints() -> Result<Verdict, String> {
     ensure_component("clippy", "clippy")?;
     let mut call = run::cargo();
     call.args(["clippy", "--workspace", "--all-targets", "--features", OUTAGE]);
-    call.args(["--", "-D", "warnings"]);
+    call.args(engines::features()).args(["--", "-D", "warnings"]);
     run::succeed(&mut call)?;
     // These stand apart from the other tests, so "all targets" leaves them out.
     let mut apart = run::cargo();
-    apart.args(["clippy", "-p", "leasehold-server"]).args(engines::tests());
+    apart
+        .args(["clippy", "-p", "leasehold-server"])
+        .args(engines::tests())
+        .args(engines::features());
     run::succeed(apart.args(["--test", "*", "--", "-D", "warnings"]))?;
     Ok(Verdict::passed())
 }

@@ -17,7 +17,7 @@ cases! { "queues" needs Queues::Acked:
     inspect_counts needs Management::Counts;
     sums_are_kept needs Management::Counts unrefused Management::Full;
     everything_of_a_message_arrives;
-    competing_consumers_share;
+    competing_consumers_share unrefused Sharing::Messages;
     prefetch_bounds_what_is_in_flight;
     priorities_go_first needs Priorities::Levels;
     a_delayed_message_waits needs Delays::Timed;

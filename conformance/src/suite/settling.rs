@@ -17,11 +17,11 @@ cases! { "settling" needs Queues::Acked:
     too_many_deliveries_are_a_death needs DeadLetters::Kept;
     the_dead_are_redriven needs DeadLetters::Kept, Management::Full;
     an_ack_counts_once;
-    a_lost_lease_makes_the_ack_stale needs Queues::Leased;
+    a_lost_lease_makes_the_ack_stale needs Queues::Leased unrefused Sharing::Messages;
     what_nobody_settles_comes_again needs Queues::Leased;
     a_lease_can_be_extended needs Queues::Leased;
     a_dropped_delivery_goes_back;
-    a_dropped_consumer_gives_back;
+    a_dropped_consumer_gives_back unrefused Sharing::Messages;
     an_ended_session_gives_back unrefused Ends::Both;
     an_exclusive_consumer_is_alone needs Consumers::Alone;
     no_ack_forgets;

@@ -30,7 +30,7 @@ use std::sync::Arc;
 use leasehold_api::engine::Engine;
 use leasehold_api::{
     Bounds, Consumers, DeadLetters, Expiry, Fencing, Guarantees, Management, Modes, Priorities,
-    Queues, Result, Routing, Survives, Waiting,
+    Queues, Result, Routing, Sharing, Survives, Waiting,
 };
 
 use crate::config::Config;
@@ -53,6 +53,7 @@ pub const GUARANTEES: Guarantees = Guarantees {
     dead_letters: DeadLetters::Kept,
     bounds: Bounds::Kept,
     consumers: Consumers::Alone,
+    sharing: Sharing::Messages,
     management: Management::Counts,
     ..Guarantees::NOTHING
 };

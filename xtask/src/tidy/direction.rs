@@ -40,6 +40,7 @@ const DIRECTION: &[(&str, May)] = &[
     ("leasehold-etcd", May::Ours(LINES)),
     ("leasehold-zookeeper", May::Ours(LINES)),
     ("leasehold-amqp", May::Ours(&["leasehold-api"])),
+    ("leasehold-kafka", May::Ours(&["leasehold-api"])),
     ("leasehold-testbed", May::Ours(&[])),
     ("leasehold-wire", May::Ours(&["leasehold-api"])),
     ("leasehold-users", May::Ours(&["leasehold-api"])),

@@ -14,7 +14,7 @@ cases! { "cancels" needs Queues::Acked:
     a_publish_happens_once_or_not;
     a_batch_happens_once_or_not;
     a_topic_is_published_to_once_or_not needs Routing::Exchanges;
-    a_consumer_that_is_not_opened_takes_nothing;
+    a_consumer_that_is_not_opened_takes_nothing unrefused Sharing::Messages;
     next_loses_nothing;
     a_receive_takes_nothing;
     a_declaration_happens_or_not;
