@@ -106,7 +106,8 @@ pub enum Swapped {
         /// The store's clock at the write, microseconds.
         now: u64,
     },
-    /// Nothing was written, as an entry was not as expected or it was too late. This is how all are.
+    /// Nothing was written, as an entry was not as expected or it was too late. This is how all
+    /// are.
     Changed(Seen),
 }
 
