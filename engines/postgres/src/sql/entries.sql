@@ -88,9 +88,9 @@ begin
     end loop;
 end $$;
 
--- Wakes who waits, right after the transaction that they wait for. Those who notify commit one after
--- the other, so this one must not wait for the disk: what it tells is there already. A swap that
--- was in vain says so on its connection, by its number, and wakes nobody.
+-- Wakes who waits, right after the transaction that they wait for. Those who notify commit one
+-- after the other, so this one must not wait for the disk: what it tells is there already. A swap
+-- that was in vain says so on its connection, by its number, and wakes nobody.
 create function {schema}.ring_all(bells text[], number bigint) returns void language plpgsql as $$
 begin
     if current_setting('leasehold.in_vain', true) = number::text then
@@ -101,8 +101,8 @@ begin
 end $$;
 
 -- Compares and swaps entries, all or none. Gives one row with `done` and the new version, or how
--- all of them are, also when it is too late. What may be lost with the machine's power (`lazy`) does
--- not wait for the disk.
+-- all of them are, also when it is too late. What may be lost with the machine's power (`lazy`)
+-- does not wait for the disk.
 create function {schema}.swap(
     spaces smallint[], names bytea[], expects bigint[], acts smallint[], vals bytea[],
     lasts bigint[], in_time bigint, number bigint, lazy boolean

@@ -14,8 +14,8 @@ local function see(reply, entry)
   end
 end
 
--- How all entries of the changes are, if one is not as expected or it is too late; or else which are
--- there.
+-- How all entries of the changes are, if one is not as expected or it is too late; or else which
+-- are there.
 local function changed(first, count, is_late)
   local is, there = is_late, {}
   for i = first, first + (count - 1) * FIELDS, FIELDS do
@@ -35,8 +35,8 @@ local function changed(first, count, is_late)
   return reply
 end
 
--- Takes names off an index whose entries went by themselves: some at a time, going round. Each write
--- looks at two names on average, and makes one at most.
+-- Takes names off an index whose entries went by themselves: some at a time, going round. Each
+-- write looks at two names on average, and makes one at most.
 local function sweep(entry)
   local at, place = index(entry), P .. ':swept:' .. string.sub(entry, 1, 1)
   local from = call('GET', place)
