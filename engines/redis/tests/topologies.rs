@@ -79,12 +79,13 @@ async fn a_sentinel_knows_the_master() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cluster_knows_the_node() {
-    let nodes = [(); 3].map(|()| server::start(&["--cluster-enabled", "yes"]));
+    let nodes = [(); 3].map(|()| server::node());
     let mut form = Command::new("redis-cli");
     form.args(["--cluster", "create", "--cluster-yes"]);
     form.args(nodes.iter().map(|node| format!("127.0.0.1:{}", node.port)));
     let formed = form.output().expect("redis-cli is part of the package redis-tools");
-    assert!(formed.status.success(), "{}", String::from_utf8_lossy(&formed.stdout));
+    let said = [formed.stdout, formed.stderr].concat();
+    assert!(formed.status.success(), "{}", String::from_utf8_lossy(&said));
     for node in &nodes {
         until("the cluster", || says(node.port, &["CLUSTER", "INFO"], "cluster_state:ok")).await;
         let url = format!("redis+cluster://127.0.0.1:{}", node.port);

@@ -24,6 +24,15 @@ pub fn start(more: &[&str]) -> Server {
     Server::start_kind(&REDIS, directory, port, call)
 }
 
+/// Starts a node of a cluster, which is to be formed. Its second port would be the first and
+/// 10,000, which may be another test's.
+///
+/// # Panics
+/// When the package is not installed, or the server does not start.
+pub fn node() -> Server {
+    start(&["--cluster-enabled", "yes", "--cluster-port", &free_port().to_string()])
+}
+
 /// Starts a sentinel that watches a master, which it calls `mine`.
 ///
 /// # Panics
