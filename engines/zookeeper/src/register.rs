@@ -149,7 +149,11 @@ impl Writing<'_> {
                     writer.add_check_version(&deletions, seen.deletions)?;
                     writer.add_set_data(&self.path, data, Some(version))?;
                 }
-                (Some(data), None) => writer.add_create(&self.path, data, &options)?,
+                (Some(data), None) => {
+                    writer.add_create(&self.path, b"", &options)?;
+                    // Servers before 3.7 answer a creation among others without its number.
+                    writer.add_set_data(&self.path, data, Some(0))?;
+                }
                 (None, before) => {
                     if before.is_some() {
                         writer.add_delete(&self.path, before)?;
@@ -162,22 +166,14 @@ impl Writing<'_> {
         };
         let results = link.once(call).await?;
         let zxid = results.iter().rev().find_map(|result| match result {
-            MultiWriteResult::Create { stat, .. } => Some(stat.czxid),
             MultiWriteResult::SetData { stat } => Some(stat.mzxid),
             _ => None,
         });
-        match zxid {
-            Some(zxid) if zxid > 0 => Ok(token(zxid)?),
-            // Servers before 3.7 answer a creation among others without its number.
-            _ => {
-                let (mut patience, key) = (Patience::usual(), &self.ask.key);
-                let seen = self.core.seen(link, key, &mut patience).await?;
-                self.done(&seen)?.ok_or_else(|| {
-                    let wrong = "it was written, and overwritten before its version was known";
-                    Error::new(ErrorKind::Unavailable, wrong).with_retry(Retry::Unknown).into()
-                })
-            }
-        }
+        let zxid = zxid.ok_or_else(|| {
+            let wrong = "ZooKeeper wrote it and did not say under which number; read it";
+            Error::new(ErrorKind::Unavailable, wrong).with_retry(Retry::Unknown)
+        })?;
+        Ok(token(zxid)?)
     }
 
     /// The version of this write, if it is what happened last.
