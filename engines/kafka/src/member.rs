@@ -343,13 +343,18 @@ impl Member {
         }
         drop(state);
         for (partition, offset, record, attempts) in moving {
-            let member = self.clone();
-            self.runtime.spawn(async move {
-                let message = crate::message::moved(&member.topic, &record, attempts);
-                let sent = member.cluster.send(message).await;
-                member.ended(partition, offset, sent.map(drop));
-            });
+            self.move_on(partition, offset, record, attempts);
         }
+    }
+
+    /// Appends a message to its topic again; once it is there it is done in its old place.
+    fn move_on(self: &Arc<Self>, partition: i32, offset: i64, record: Arc<Record>, attempts: u32) {
+        let member = self.clone();
+        self.runtime.spawn(async move {
+            let message = crate::message::moved(&member.topic, &record, attempts);
+            let sent = member.cluster.send(message).await;
+            member.ended(partition, offset, sent.map(drop));
+        });
     }
 
     fn commit(&self, desk: &dyn Desk) {

@@ -152,9 +152,10 @@ impl Window {
         self.span() >= SPAN || self.bytes >= BYTES_MAX || self.waiting() >= WAITING_MAX
     }
 
-    /// Whether there is room for many again.
+    /// Whether there is room again, and for many where that is up to consumers. The span is up to
+    /// the first that is not done: it has to be used up before that one gives up its place.
     pub fn has_room(&self) -> bool {
-        self.span() < SPAN / 2 && self.bytes < BYTES_MAX / 2 && self.waiting() < WAITING_MAX / 2
+        self.span() < SPAN && self.bytes < BYTES_MAX / 2 && self.waiting() < WAITING_MAX / 2
     }
 
     fn span(&self) -> i64 {

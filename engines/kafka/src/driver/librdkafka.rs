@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use leasehold_api::ErrorKind;
 use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier, TopicReplication};
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
@@ -56,10 +57,13 @@ pub(super) struct Ears {
 
 impl Ears {
     fn hear(&self, error: &KafkaError) {
+        // What else it says passes, or comes as the answer to a request.
         if let Some(code) = error.rdkafka_error_code()
-            && let refusal @ Fault::Refused(_) = fault(code)
+            && let Fault::Refused(error) = fault(code)
+            && matches!(error.kind, ErrorKind::Forbidden | ErrorKind::Unauthenticated)
         {
-            *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = Some(refusal);
+            let refusal = Some(Fault::Refused(error));
+            *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = refusal;
         }
     }
 

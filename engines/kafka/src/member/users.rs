@@ -113,6 +113,12 @@ impl Member {
             }
         } else {
             part.window.give_back(offset, false);
+            // Before anybody takes it again, who would return it again.
+            if part.window.stuck() == Some(offset)
+                && let Some(record) = part.window.begin_end(offset)
+            {
+                self.move_on(partition, offset, record, attempts);
+            }
         }
     }
 
