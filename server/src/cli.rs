@@ -36,11 +36,11 @@ pub struct Global {
     pub user: Option<String>,
     /// The user's password; better given by the environment than where others can read it
     #[arg(long, global = true, env = "LEASEHOLD_PASSWORD", hide_env_values = true)]
-    #[arg(value_name = "TEXT", requires = "user")]
+    #[arg(value_name = "TEXT", requires = "user", allow_hyphen_values = true)]
     pub password: Option<String>,
     /// A bearer token instead of a user and a password
     #[arg(long, global = true, env = "LEASEHOLD_BEARER_TOKEN", hide_env_values = true)]
-    #[arg(value_name = "TEXT", conflicts_with = "user")]
+    #[arg(value_name = "TEXT", conflicts_with = "user", allow_hyphen_values = true)]
     pub token: Option<String>,
     /// Print JSON, for programs
     #[arg(long, global = true)]

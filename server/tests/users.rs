@@ -52,6 +52,8 @@ impl Guarded {
 fn users_come_and_go_without_a_restart() {
     let guarded = Guarded::start();
     assert!(guarded.may_come_in(&guarded.ada));
+    // One token in sixty-four begins like an option.
+    assert!(!guarded.may_come_in("-q0jRmE4"));
     let bob = add(guarded.server.path(), "bob");
     until("bob may come in", || guarded.may_come_in(&bob));
     done(guarded.server.path(), &["user", "rm", "ada"]);

@@ -244,10 +244,7 @@ impl<B: Book> Acquiring<B> {
             }
         };
         let bell = awaited.as_ref().and_then(|awaited| awaited.bell.clone());
-        let going = match &bell {
-            Some(Bell::Going(id)) => Some(id.clone()),
-            Some(Bell::Turn(_)) | None => None,
-        };
+        let going = bell.as_ref().map(|Bell(id)| id.clone());
         let watch = Watch { keys: &keys, bell, going, same: &same };
         let session_over = async {
             match &self.session {

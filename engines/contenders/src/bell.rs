@@ -5,35 +5,30 @@
 //! writes need not find out whose turn it is, which depends on the time at which the store gets to
 //! the write and on lines that it does not see; and whoever comes first of many wakes one.
 //!
+//! Among permits of one semaphore there is no such contender: any of several may make room. Who
+//! waits there listens to every change of who holds. Rejected: only the first of them does, and the
+//! others listen to the one before, which rings when it learns that it holds; one that dies while
+//! it waits learns nothing, and those behind it slept although there was room.
+//!
 //! Time rings no bell: whoever waits knows when the one ends that it waits for. Ends that come
 //! sooner than was known ring, those that come later need not. And since a bell may be lost with a
 //! process that has written and dies, everybody looks after [`LOOK`] at the latest.
 
 use std::time::Duration;
 
-use leasehold_api::engine::Mode;
-
 use crate::{Contender, contender, line};
 
 /// The longest that anybody in line waits for a bell.
 pub const LOOK: Duration = Duration::from_millis(3_300);
 
-/// What rings for those who wait.
+/// The bell of a contender, by its id: it goes, or ends sooner than was known.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Bell {
-    /// That contender goes, or ends sooner than was known.
-    Going(String),
-    /// The same, or it learns that it holds: those behind it may come in together with it.
-    Turn(String),
-}
+pub struct Bell(pub String);
 
 impl Bell {
     /// A text that no other bell has, without spaces; short.
     pub fn name(&self) -> String {
-        match self {
-            Self::Going(id) => format!("g:{id}"),
-            Self::Turn(id) => format!("t:{id}"),
-        }
+        format!("g:{}", self.0)
     }
 }
 
@@ -52,19 +47,10 @@ pub fn awaited(list: &[Contender], place: usize, now: u64) -> Option<Awaited> {
         return None;
     }
     if let Some(other) = line::blocker(list, place, now) {
-        let bell = Some(Bell::Going(other.id.clone()));
+        let bell = Some(Bell(other.id.clone()));
         return Some(Awaited { bell, until: other.out_of_the_way() });
     }
-    let waits = |other: &&Contender| other.blocks(now) && other.granted.is_none();
-    match list[..place].iter().rev().find(waits) {
-        // It does not come in before that one, who takes note of it as soon as it holds; not so who
-        // waits for other locks yet.
-        Some(other) if other.with.is_empty() => {
-            let bell = Some(Bell::Turn(other.id.clone()));
-            Some(Awaited { bell, until: other.out_of_the_way() })
-        }
-        _ => Some(Awaited { bell: None, until: line::next_end(&list[..place], now) }),
-    }
+    Some(Awaited { bell: None, until: line::next_end(&list[..place], now) })
 }
 
 /// What a contender waits for that stands in several lines, at these places: one that is in its way
@@ -99,16 +85,10 @@ pub fn rung(before: &[Contender], after: &[Contender], now: u64) -> Rung {
     for was in before {
         // Those who stay keep their order.
         let is = rest.next_if(|is| (&is.id, is.token) == (&was.id, was.token));
-        let goes = is.is_none_or(|is| ends_sooner(was, is, now));
-        let learns = is.is_some_and(|is| is.granted.is_some());
-        if goes {
-            bells.push(Bell::Going(was.id.clone()));
+        if is.is_none_or(|is| ends_sooner(was, is, now)) {
+            bells.push(Bell(was.id.clone()));
+            any = true;
         }
-        let waited = matches!(was.mode, Mode::Permits { .. }) && was.granted.is_none();
-        if waited && (goes || learns) {
-            bells.push(Bell::Turn(was.id.clone()));
-        }
-        any |= goes;
     }
     // Nobody is there to hear them.
     if after.is_empty() {
