@@ -4,6 +4,7 @@
 //! dropped is withdrawn, or released if it was granted meanwhile; a receive that is dropped gives
 //! the message back. An engine that cannot do something says `Unsupported`; it emulates nothing.
 
+mod address;
 mod apart;
 mod lock;
 mod queue;
@@ -14,6 +15,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_core::stream::BoxStream;
 
+pub use address::{host_and_port, unescaped};
 pub use apart::{Gone, apart};
 pub use lock::*;
 pub use queue::*;

@@ -5,6 +5,7 @@
 
 use std::path::PathBuf;
 
+use leasehold_api::engine::{host_and_port, unescaped};
 use leasehold_api::{Error, ErrorKind, Result};
 
 /// Where etcd listens for clients.
@@ -85,15 +86,11 @@ fn authority_user(authority: &str) -> &str {
 
 /// `HOST:PORT`, with the usual port if none is said.
 fn place(host: &str) -> Result<String> {
-    let (name, port) = match host.strip_prefix('[') {
-        Some(six) => match six.split_once(']') {
-            Some((name, port)) => (format!("[{name}]"), port.strip_prefix(':')),
-            None => return Err(invalid("the host", &format!("{host} has no closing bracket"))),
-        },
-        None => match host.split_once(':') {
-            Some((name, port)) => (name.to_owned(), Some(port)),
-            None => (host.to_owned(), None),
-        },
+    let (name, port) = host_and_port(host)
+        .ok_or_else(|| invalid("the host", &format!("{host} has no closing bracket")))?;
+    let name = match host.starts_with('[') {
+        true => format!("[{name}]"),
+        false => name.to_owned(),
     };
     let fits = |char: char| char.is_ascii_alphanumeric() || "-._[]:".contains(char);
     if name.is_empty() || !name.chars().all(fits) {
@@ -137,19 +134,8 @@ fn files(query: &str) -> Result<Files> {
 
 /// Takes `%XX` apart.
 fn decoded(part: &str, text: &str) -> Result<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        if byte != b'%' {
-            bytes.push(byte);
-            continue;
-        }
-        let digit = |byte: Option<u8>| byte.and_then(|byte| char::from(byte).to_digit(16));
-        match (digit(rest.next()), digit(rest.next())) {
-            (Some(high), Some(low)) => bytes.push((high * 16 + low) as u8),
-            _ => return Err(invalid(part, "a % is not followed by two hexadecimal digits")),
-        }
-    }
+    let bytes = unescaped(text)
+        .ok_or_else(|| invalid(part, "a % is not followed by two hexadecimal digits"))?;
     String::from_utf8(bytes).map_err(|_| invalid(part, "it is not UTF-8"))
 }
 

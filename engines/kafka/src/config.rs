@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use leasehold_api::{Error, ErrorKind, Result};
+use leasehold_api::{Error, ErrorKind, Result, engine};
 
 /// A broker's port, if the URL does not say.
 const PORT: u16 = 9092;
@@ -189,16 +189,8 @@ impl Config {
 }
 
 fn host_and_port(place: &str) -> Result<(String, u16)> {
-    let (host, port) = match place.strip_prefix('[') {
-        Some(rest) => {
-            let (host, port) = rest.split_once(']').ok_or_else(|| wrong("a host has no ]"))?;
-            (host, port.strip_prefix(':'))
-        }
-        None => match place.split_once(':') {
-            Some((host, port)) => (host, Some(port)),
-            None => (place, None),
-        },
-    };
+    let found = engine::host_and_port(place);
+    let (host, port) = found.ok_or_else(|| wrong("a host has no ]"))?;
     if host.is_empty() {
         return Err(wrong("the URL has no host"));
     }
@@ -214,19 +206,8 @@ fn host_and_port(place: &str) -> Result<(String, u16)> {
 
 /// Undoes `%XX`.
 fn decoded(what: &str, text: &str) -> Result<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&first, after)) = rest.split_first() {
-        rest = after;
-        if first != b'%' {
-            bytes.push(first);
-            continue;
-        }
-        let digits = after.get(..2).and_then(|two| std::str::from_utf8(two).ok());
-        let byte = digits.and_then(|two| u8::from_str_radix(two, 16).ok());
-        bytes.push(byte.ok_or_else(|| wrong(format!("{what} has a % that is not %XX")))?);
-        rest = &after[2..];
-    }
+    let bytes =
+        engine::unescaped(text).ok_or_else(|| wrong(format!("{what} has a % that is not %XX")))?;
     String::from_utf8(bytes).map_err(|_| wrong(format!("{what} is not UTF-8")))
 }
 

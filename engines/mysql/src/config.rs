@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use leasehold_api::{Error, ErrorKind, Result};
+use leasehold_api::{Error, ErrorKind, Result, engine};
 use percent_encoding::percent_decode_str;
 
 /// What can be said after the question mark.
@@ -181,18 +181,9 @@ impl Config {
 }
 
 fn host_and_port(place: &str) -> Result<(String, u16)> {
-    let (host, port) = match place.strip_prefix('[') {
-        Some(rest) => {
-            let (host, port) = rest.split_once(']').ok_or_else(|| {
-                invalid(format!("the address {place} in the URL; close the bracket with ]"))
-            })?;
-            (host, port.strip_prefix(':'))
-        }
-        None => match place.split_once(':') {
-            Some((host, port)) => (host, Some(port)),
-            None => (place, None),
-        },
-    };
+    let (host, port) = engine::host_and_port(place).ok_or_else(|| {
+        invalid(format!("the address {place} in the URL; close the bracket with ]"))
+    })?;
     if host.is_empty() {
         return Err(invalid("the URL names no host; write mysql://HOST:PORT/DATABASE"));
     }

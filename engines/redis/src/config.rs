@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use leasehold_api::{Error, ErrorKind, Result};
+use leasehold_api::{Error, ErrorKind, Result, engine};
 use percent_encoding::percent_decode_str;
 
 /// Where Redis listens if not said.
@@ -98,18 +98,9 @@ fn scheme(scheme: &str) -> Result<(Place, bool)> {
 }
 
 fn host(text: &str, port: u16) -> Result<(String, u16)> {
-    let (name, given) = match text.strip_prefix('[') {
-        Some(rest) => {
-            let (name, rest) = rest.split_once(']').ok_or_else(|| {
-                invalid(format!("the host {text:?} has no closing bracket; write [::1]:6379"))
-            })?;
-            (name, rest.strip_prefix(':'))
-        }
-        None => match text.split_once(':') {
-            Some((name, port)) => (name, Some(port)),
-            None => (text, None),
-        },
-    };
+    let (name, given) = engine::host_and_port(text).ok_or_else(|| {
+        invalid(format!("the host {text:?} has no closing bracket; write [::1]:6379"))
+    })?;
     if name.is_empty() {
         return Err(invalid("a host in the URL is empty; write redis://HOST:PORT"));
     }

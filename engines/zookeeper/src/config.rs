@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use leasehold_api::engine::{host_and_port, unescaped};
 use leasehold_api::{Error, ErrorKind, Result};
 
 /// Where ZooKeeper listens for clients.
@@ -96,15 +97,11 @@ fn session(query: &str) -> Result<Duration> {
 
 /// `HOST:PORT`, with the usual port if none is said.
 fn place(host: &str) -> Result<String> {
-    let (name, port) = match host.strip_prefix('[') {
-        Some(six) => match six.split_once(']') {
-            Some((name, port)) => (format!("[{name}]"), port.strip_prefix(':')),
-            None => return Err(invalid("the host", &format!("{host} has no closing bracket"))),
-        },
-        None => match host.split_once(':') {
-            Some((name, port)) => (name.to_owned(), Some(port)),
-            None => (host.to_owned(), None),
-        },
+    let (name, port) = host_and_port(host)
+        .ok_or_else(|| invalid("the host", &format!("{host} has no closing bracket")))?;
+    let name = match host.starts_with('[') {
+        true => format!("[{name}]"),
+        false => name.to_owned(),
     };
     let fits = |char: char| char.is_ascii_alphanumeric() || "-._[]:".contains(char);
     if name.is_empty() || !name.chars().all(fits) {
@@ -131,7 +128,7 @@ fn credentials(user: &str) -> Result<String> {
 
 /// Takes `%XX` apart.
 fn decoded(part: &str, text: &str) -> Result<String> {
-    let bytes = crate::place::unescaped(text)
+    let bytes = unescaped(text)
         .ok_or_else(|| invalid(part, "a % is not followed by two hexadecimal digits"))?;
     String::from_utf8(bytes).map_err(|_| invalid(part, "it is not UTF-8"))
 }

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use leasehold_api::engine::{
     Acquire, Grant, HoldRef, HolderView, List, Listed, LockEngine, LockView, OpenSession, Register,
-    RegisterView, Session, SessionRef, WaiterView, Write,
+    RegisterView, Session, SessionRef, WaiterView, Write, unescaped,
 };
 use leasehold_api::{Error, ErrorKind, Guarantees, Result};
 use leasehold_contenders::limits;
@@ -17,7 +17,7 @@ use crate::acquire::acquire;
 use crate::connect::{Link, Patience};
 use crate::core::Core;
 use crate::error::{Fault, Tried};
-use crate::place::{Line, token, unescaped};
+use crate::place::{Line, token};
 use crate::{GUARANTEES, ZookeeperEngine};
 
 /// Waiters shown of one lock.

@@ -36,21 +36,6 @@ pub(crate) fn escaped(bytes: &[u8]) -> String {
     text
 }
 
-/// The text that a part of a path stands for; `None`: it stands for none.
-pub(crate) fn unescaped(text: &str) -> Option<Vec<u8>> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        if byte != b'%' {
-            bytes.push(byte);
-            continue;
-        }
-        let digit = |byte: Option<u8>| byte.and_then(|byte| char::from(byte).to_digit(16));
-        bytes.push((digit(rest.next())? * 16 + digit(rest.next())?) as u8);
-    }
-    Some(bytes)
-}
-
 /// Where everything is kept.
 #[derive(Debug, Clone)]
 pub(crate) struct Keys {
@@ -193,6 +178,8 @@ impl Line {
 
 #[cfg(test)]
 mod tests {
+    use leasehold_api::engine::unescaped;
+
     use super::*;
 
     #[test]

@@ -14,7 +14,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use leasehold_api::engine::{List, Listed, Register, RegisterView, Write};
+use leasehold_api::engine::{List, Listed, Register, RegisterView, Write, unescaped};
 use leasehold_api::{Error, ErrorKind, RegisterTtl, Result, Retry};
 use leasehold_contenders::{expected, limits, random};
 use tokio::time::{Instant, timeout_at};
@@ -23,7 +23,7 @@ use zookeeper_client::{Client, CreateMode, Error as Said, MultiWriteResult, Stat
 use crate::connect::{Link, Patience};
 use crate::core::{Core, us};
 use crate::error::{Fault, Tried};
-use crate::place::{token, unescaped};
+use crate::place::token;
 
 /// Length of a value, bytes: a server takes no request above `jute.maxbuffer`, a megabyte, and
 /// hangs up on whoever sends one.
