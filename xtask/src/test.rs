@@ -30,7 +30,7 @@ pub fn command(arguments: &[String]) -> Result<ExitCode, String> {
         step("tests", || cargo_test(&["--workspace"], &[])),
         step("browser", browser::check),
         step("Redis clients", clients::check),
-        step("engines", engines::check_steady),
+        step("engines", engines::check_all),
         step("fuzz", || fuzz::check(FUZZ_SECONDS_SHORT)),
         step("crash", crash_short),
         step("outage", || outage(OUTAGES_SHORT)),

@@ -1,5 +1,7 @@
 //! What goes wrong when connecting, what Kafka cannot do, and what doctor says of settings.
 
+#![cfg(feature = "librdkafka")]
+
 mod broker;
 
 use std::time::Duration;

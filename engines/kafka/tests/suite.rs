@@ -1,5 +1,7 @@
 //! The conformance suite against a real broker, every handle with connections of its own.
 
+#![cfg(feature = "librdkafka")]
+
 mod broker;
 
 use broker::Broker;

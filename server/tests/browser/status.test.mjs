@@ -30,8 +30,9 @@ function freePort() {
 async function serve(directory, port, config = "") {
   const file = join(directory, "leasehold.toml");
   await writeFile(file, config);
-  const args = ["serve", "--config", file, "--data-dir", join(directory, "data")];
-  const child = spawn(process.env.LEASEHOLD, [...args, "--http-listen", `127.0.0.1:${port}`], {
+  const listen = ["--http-listen", `127.0.0.1:${port}`, "--resp-listen", "off"];
+  const args = ["serve", "--config", file, "--data-dir", join(directory, "data"), ...listen];
+  const child = spawn(process.env.LEASEHOLD, args, {
     stdio: ["ignore", "inherit", "inherit"],
   });
   const ended = new Promise((resolve) => child.once("exit", resolve));
