@@ -301,7 +301,8 @@ pub fn retire<D: Disk>(
         .collect();
     for segment in sealed {
         if chance.percent(60) {
-            model.retired.insert(segment, journal.last_sequence());
+            // One that a crash brought back is retired again; what counts is the first time.
+            model.retired.entry(segment).or_insert(journal.last_sequence());
             journal.retire(segment)?;
         }
     }
