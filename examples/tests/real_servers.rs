@@ -73,3 +73,12 @@ mod amqp {
         super::handed_on(&server);
     }
 }
+
+#[cfg(feature = "kafka")]
+mod kafka {
+    #[test]
+    fn hands_on() {
+        let broker = super::servers::kafka::Broker::start();
+        super::handed_on(&broker.server);
+    }
+}

@@ -121,10 +121,23 @@ impl Server {
         call.current_dir(self.call.get_current_dir().unwrap_or(self.directory.path()));
         call.stdin(Stdio::null()).stdout(log).stderr(other);
         self.child = Some(call.spawn().expect("setpriv is part of util-linux"));
+        self.wait_until(|server| {
+            TcpStream::connect(("127.0.0.1", server.port)).is_ok()
+                && (server.kind.is_ready)(server.port)
+        });
+    }
+
+    /// Waits until another of its ports answers.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub fn wait_for(&mut self, port: u16) {
+        self.wait_until(|_| TcpStream::connect(("127.0.0.1", port)).is_ok());
+    }
+
+    fn wait_until(&mut self, is_so: impl Fn(&Self) -> bool) {
         let began = Instant::now();
-        while TcpStream::connect(("127.0.0.1", self.port)).is_err()
-            || !(self.kind.is_ready)(self.port)
-        {
+        while !is_so(self) {
             let ended = self.child.as_mut().and_then(|child| child.try_wait().ok().flatten());
             let late = began.elapsed() > READY;
             assert!(ended.is_none() && !late, "it does not start: {}", self.said());

@@ -116,14 +116,18 @@ async fn accept(
         client.set_nodelay(true).ok();
         server.set_nodelay(true).ok();
         let weather = weather.subscribe();
+        // From the moment in which it is cut nothing passes, although its task learns of it later.
+        let is_cut = move |now: &Weather| number < now.cut_below;
+        let is_deaf = move |now: &Weather| now.deaf || is_cut(now);
+        let is_mute = move |now: &Weather| now.mute || is_cut(now);
         tokio::spawn(async move {
             let (from_client, to_client) = client.into_split();
             let (from_server, to_server) = server.into_split();
             let mut cut = weather.clone();
             tokio::select! {
-                () = pass(from_client, to_server, weather.clone(), |now| now.deaf) => {}
-                () = pass(from_server, to_client, weather, |now| now.mute) => {}
-                _ = cut.wait_for(|now| number < now.cut_below) => {}
+                () = pass(from_client, to_server, weather.clone(), is_deaf) => {}
+                () = pass(from_server, to_client, weather, is_mute) => {}
+                _ = cut.wait_for(is_cut) => {}
             }
         });
     }

@@ -5,6 +5,7 @@
 //! test without its server proves nothing.
 
 pub mod etcd;
+pub mod kafka;
 pub mod mysql;
 pub mod pgbouncer;
 pub mod postgres;

@@ -28,15 +28,15 @@ struct Engine {
     packages: &'static [&'static str],
     /// A list of what Maven is to fetch, and where to under the target directory.
     jars: Option<(&'static str, &'static str)>,
-    /// The feature of the workspace without which its tests are not there: it builds a C library.
-    feature: Option<&'static str>,
+    /// Features of the workspace without which its tests are not there: they build a C library.
+    features: &'static [&'static str],
     /// Whether its locks and registers are those that histories are judged by.
     has_history: bool,
 }
 
 /// What most engines are.
 const PACKAGED: Engine =
-    Engine { name: "", programs: &[], packages: &[], jars: None, feature: None, has_history: true };
+    Engine { name: "", programs: &[], packages: &[], jars: None, features: &[], has_history: true };
 
 /// Those whose tests take longest come first, so that nobody waits for one that began last.
 const ENGINES: &[Engine] = &[
@@ -52,7 +52,7 @@ const ENGINES: &[Engine] = &[
         programs: &["java", "mvn", "make"],
         packages: &["default-jre-headless", "maven", "make"],
         jars: Some(("engines/kafka/tests/broker/pom.xml", "kafka-jars")),
-        feature: Some("leasehold-kafka/librdkafka"),
+        features: &["leasehold-kafka/librdkafka", "leasehold-examples/kafka"],
         has_history: false,
     },
     Engine {
@@ -92,7 +92,7 @@ const BESIDE: &[(&str, &str, &[&str])] = &[
     (
         "leasehold-examples",
         "real_servers",
-        &["amqp", "etcd", "mysql", "postgres", "redis", "zookeeper"],
+        &["amqp", "etcd", "kafka", "mysql", "postgres", "redis", "zookeeper"],
     ),
     ("leasehold-server", "real_servers", &["postgres", "redis"]),
 ];
@@ -218,7 +218,7 @@ fn programs(engines: &[&Engine]) -> Result<Vec<Program>, String> {
     for (_, test, _) in &tests {
         build.args(["--test", test]);
     }
-    for feature in engines.iter().filter_map(|engine| engine.feature) {
+    for feature in engines.iter().flat_map(|engine| engine.features) {
         build.args(["--features", feature]);
     }
     let mut built = Vec::new();
@@ -362,8 +362,8 @@ pub fn tests() -> impl Iterator<Item = String> {
 
 /// The features without which some of them are not there.
 pub fn features() -> impl Iterator<Item = String> {
-    let features = ENGINES.iter().filter_map(|engine| engine.feature);
-    features.flat_map(|feature| ["--features".to_owned(), feature.to_owned()])
+    let features = ENGINES.iter().flat_map(|engine| engine.features);
+    features.flat_map(|feature| ["--features".to_owned(), (*feature).to_owned()])
 }
 
 /// `crash` and `soak`: long histories of every engine.

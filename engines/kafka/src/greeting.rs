@@ -40,7 +40,8 @@ pub(crate) struct Greeting {
 /// Asks the first broker that answers, and goes. `None` behind TLS: there it is the client's turn.
 ///
 /// # Errors
-/// `Unavailable` when none answers; `Unsupported` when what answers is no broker.
+/// `Unavailable` when none answers, one that hangs up included; `Unsupported` when what answers is
+/// no broker.
 pub(crate) async fn greeting(config: &Config) -> Result<Option<Greeting>> {
     if config.tls {
         return Ok(None);
@@ -65,7 +66,14 @@ async fn ask(host: &str, port: u16) -> Result<Greeting> {
     let request = [0, 0, 0, 10, 0, API_VERSIONS as u8, 0, 0, 0, 0, 0, 1, 0xff, 0xff];
     stream.write_all(&request).await.map_err(down)?;
     let mut length = [0; 4];
-    stream.read_exact(&mut length).await.map_err(|_| foreign())?;
+    // A broker that starts or ends hangs up, and so does a proxy in front of none.
+    let hung_up = |error: std::io::Error| {
+        unavailable(&format!(
+            "{host}:{port} hung up ({error}); if it does so each time it is no broker's port, or one \
+             that wants TLS, which is kafkas://"
+        ))
+    };
+    stream.read_exact(&mut length).await.map_err(hung_up)?;
     let length = usize::try_from(i32::from_be_bytes(length)).map_err(|_| foreign())?;
     if length > LENGTH_MAX {
         return Err(foreign());

@@ -8,11 +8,12 @@ mod broker;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use broker::{Broker, LONG, Ports, Wishes, handle};
+use broker::{LONG, handle};
 use leasehold_api::{
     Consumer, DeadLetter, Delivery, ErrorKind, Leasehold, Queue, QueueConfig, Retry,
 };
 use leasehold_testbed::Proxy;
+use leasehold_testbed::servers::kafka::{Broker, Ports, Wishes};
 use rustix::process::Signal;
 use tokio::time::timeout;
 

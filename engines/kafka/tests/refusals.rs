@@ -6,9 +6,10 @@ mod broker;
 
 use std::time::Duration;
 
-use broker::{Broker, LONG, Ports, Wishes, handle};
+use broker::{LONG, handle};
 use leasehold_api::engine::Target;
 use leasehold_api::{CheckVerdict, Checks, ErrorKind, Leasehold, Message, QueueConfig, Retry};
+use leasehold_testbed::servers::kafka::{Broker, Ports, Wishes};
 use tokio::io::AsyncWriteExt;
 
 async fn kind(url: &str) -> ErrorKind {
@@ -40,6 +41,13 @@ async fn connecting_fails_with_a_reason() {
         }
     });
     assert_eq!(kind(&format!("kafka://{foreign}")).await, ErrorKind::Unsupported);
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let silent = listener.local_addr().expect("it is bound");
+    tokio::spawn(async move { while listener.accept().await.is_ok() {} });
+    let error = leasehold_kafka::connect(&format!("kafka://{silent}")).await;
+    let error = error.expect_err("it hangs up");
+    assert_eq!((error.kind, error.retry), (ErrorKind::Unavailable, Retry::Later), "{error}");
+    assert!(error.to_string().contains("hung up"), "{error}");
     // One of several that answers is enough.
     handle(&format!("kafka://127.0.0.1:1,127.0.0.1:{}", broker.server.port)).await;
 

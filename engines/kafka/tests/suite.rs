@@ -2,10 +2,8 @@
 
 #![cfg(feature = "librdkafka")]
 
-mod broker;
-
-use broker::Broker;
 use leasehold_conformance::{Target, judge_engine};
+use leasehold_testbed::servers::kafka::Broker;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kafka() {
