@@ -6,11 +6,13 @@
 //! a client and a server and does to their bytes what networks do: delay them, stop them without a
 //! word, cut the line, lose an answer that was sent.
 
+mod certificate;
 mod port;
 mod process;
 mod proxy;
 pub mod servers;
 
+pub use certificate::Certificate;
 pub use port::free_port;
 pub use process::{Kind, Server, as_user, program};
 pub use proxy::Proxy;

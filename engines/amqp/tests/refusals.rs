@@ -48,6 +48,24 @@ async fn connecting_fails_with_a_reason() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn over_tls() {
+    let (_rabbit, port, own) = rabbitmq::start_with_tls();
+    let url = format!("amqps://127.0.0.1:{port}");
+    let a = handle(&format!("{url}?ca={}", own.certificate.display())).await;
+    a.lock("x").acquire().await.expect("it is free").release().await.expect("it is held");
+    let queue = a.queue("q");
+    queue.declare(&QueueConfig::default()).await.expect("it is new");
+    queue.publish("hello").await.expect("it is confirmed");
+    let came = queue.receive(LONG).await.expect("it answers").expect("it is there");
+    assert_eq!(came.body(), b"hello");
+    came.ack().await.expect("it is in hand");
+    // Nobody vouches for it, and one who speaks no TLS is not understood.
+    assert_eq!(kind(&url).await, ErrorKind::Unavailable);
+    assert_ne!(kind(&format!("amqp://127.0.0.1:{port}")).await, ErrorKind::Unauthenticated);
+    assert_eq!(kind(&format!("{url}?ca=/nowhere.pem")).await, ErrorKind::Invalid);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn exchanges_of_all_kinds() {
     let rabbit = rabbitmq::start("");
     let a = handle(&rabbit.url()).await;

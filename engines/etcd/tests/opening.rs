@@ -1,11 +1,10 @@
 //! Who may come in, and over what.
 
-use std::path::Path;
 use std::process::Command;
 
 use leasehold_api::{Error, ErrorKind, Leasehold};
 use leasehold_testbed::servers::etcd;
-use leasehold_testbed::{Server, free_port, program};
+use leasehold_testbed::{Certificate, Server, free_port, program};
 
 async fn open(url: &str) -> Result<Leasehold, Error> {
     Ok(Leasehold::new(leasehold_etcd::connect(url).await?))
@@ -61,32 +60,18 @@ async fn users_and_roles() {
     held.release().await.expect("it is held");
 }
 
-/// Writes a certificate for 127.0.0.1 and its key.
-fn certificate(directory: &Path) {
-    let names = vec!["127.0.0.1".to_owned()];
-    let own = rcgen::generate_simple_self_signed(names).expect("a certificate");
-    let write = |name: &str, text: String| {
-        std::fs::write(directory.join(name), text).expect("the directory is ours");
-    };
-    write("cert.pem", own.cert.pem());
-    write("key.pem", own.signing_key.serialize_pem());
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn over_tls() {
     let directory = Server::directory();
-    certificate(directory.path());
+    let own = Certificate::new(directory.path(), "127.0.0.1");
     let port = free_port();
     let mut call = etcd::alone(&directory, port);
     let client = format!("https://127.0.0.1:{port}");
     call.args(["--listen-client-urls", &client, "--advertise-client-urls", &client]);
-    for (option, file) in [("--cert-file", "cert.pem"), ("--key-file", "key.pem")] {
-        call.arg(option).arg(directory.path().join(file));
-    }
-    let ca = directory.path().join("cert.pem");
+    call.arg("--cert-file").arg(&own.certificate).arg("--key-file").arg(&own.key);
     let _server = Server::start(directory, port, call);
     let url = format!("etcds://127.0.0.1:{port}");
-    let a = open(&format!("{url}?ca={}", ca.display())).await.expect("it is trusted");
+    let a = open(&format!("{url}?ca={}", own.certificate.display())).await.expect("it is trusted");
     a.lock("x").acquire().await.expect("it is free").release().await.expect("it is held");
     let stranger = refused(&url).await;
     assert_eq!(stranger.kind, ErrorKind::Unavailable, "{stranger}");

@@ -3,7 +3,7 @@
 use leasehold_api::{CheckVerdict, ErrorKind, Leasehold, Survives};
 use leasehold_mysql::connect;
 use leasehold_testbed::servers::mysql;
-use leasehold_testbed::{Server, free_port};
+use leasehold_testbed::{Certificate, Server, free_port};
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 
@@ -89,12 +89,9 @@ async fn tls_is_verified() {
     let certificates = tempfile::tempdir().expect("a directory");
     let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     std::fs::set_permissions(certificates.path(), open).expect("it is ours");
-    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a key");
-    let (cert, key) = (certificates.path().join("cert.pem"), certificates.path().join("key.pem"));
-    std::fs::write(&cert, made.cert.pem()).expect("it is ours");
-    std::fs::write(&key, made.signing_key.serialize_pem()).expect("it is ours");
-    let (with_cert, with_key) =
-        (format!("--ssl-cert={}", cert.display()), format!("--ssl-key={}", key.display()));
+    let own = Certificate::new(certificates.path(), "localhost");
+    let (cert, key) = (own.certificate.display(), own.key.display());
+    let (with_cert, with_key) = (format!("--ssl-cert={cert}"), format!("--ssl-key={key}"));
     let server = mysql::start(&[&with_cert, &with_key, "--require-secure-transport=ON"]);
     let at =
         |host: &str, words: &str| format!("mysql://root:@{host}:{}/leasehold?{words}", server.port);
@@ -103,7 +100,7 @@ async fn tls_is_verified() {
     let engine = connect(&at("127.0.0.1", "tls=trust")).await.expect("whoever it is");
     let handle = Leasehold::new(engine);
     handle.lock("a").acquire().await.expect("it is free").release().await.expect("it holds");
-    let ca = at("localhost", &format!("ca={}", cert.display()));
+    let ca = at("localhost", &format!("ca={cert}"));
     Leasehold::new(connect(&ca).await.expect("it is who it says"))
         .register("r")
         .read()

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use leasehold_api::{ErrorKind, Fencing, Leasehold, QueueConfig};
 use leasehold_testbed::servers::redis::{self as server, sentinel};
+use leasehold_testbed::{Certificate, Server, free_port};
 use tokio::time::timeout;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -95,4 +96,31 @@ async fn a_cluster_knows_the_node() {
     let url = format!("redis://127.0.0.1:{}", nodes[0].port);
     let refused = leasehold_redis::connect(&url).await.expect_err("it is a cluster");
     assert!(refused.wrong.contains("redis+cluster"), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn over_tls() {
+    let directory = Server::directory();
+    let own = Certificate::new(directory.path(), "127.0.0.1");
+    let (port, cert, key) = (free_port().to_string(), own.certificate.display(), own.key.display());
+    let (cert, key) = (cert.to_string(), key.to_string());
+    let mut server = server::start(
+        &[
+            ["--tls-port", &port],
+            ["--tls-cert-file", &cert],
+            ["--tls-key-file", &key],
+            ["--tls-ca-cert-file", &cert],
+            ["--tls-auth-clients", "no"],
+        ]
+        .concat(),
+    );
+    server.wait_for(port.parse().expect("it is a number"));
+    let url = format!("rediss://127.0.0.1:{port}");
+    let a = leasehold_redis::connect(&format!("{url}?ca={cert}")).await.expect("it is trusted");
+    works(&Leasehold::new(a)).await;
+    let kind = async |url: &str| leasehold_redis::connect(url).await.expect_err(url).kind;
+    // Nobody vouches for it, and one who speaks no TLS is not understood.
+    assert_eq!(kind(&url).await, ErrorKind::Unavailable);
+    assert_eq!(kind(&format!("redis://127.0.0.1:{port}")).await, ErrorKind::Unavailable);
+    assert_eq!(kind(&format!("{url}?ca=/nowhere.pem")).await, ErrorKind::Invalid);
 }

@@ -3,8 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use tempfile::TempDir;
+
 use super::needed;
-use crate::{Kind, Server, free_port};
+use crate::{Certificate, Kind, Server, free_port};
 
 const RABBITMQ: Kind = Kind { url, is_ready: |_| true };
 
@@ -14,6 +16,9 @@ setpriv --pdeathsig KILL -- epmd -address 127.0.0.1 -port "$ERL_EPMD_PORT" &
 until epmd -port "$ERL_EPMD_PORT" -names > /dev/null 2>&1; do sleep 0.05; done
 exec "$0"
 "#;
+
+/// The file with its settings in Erlang's words, which need not be there.
+const CONFIG: &str = "rabbit.config";
 
 /// The URL of one on a port of this machine.
 pub fn url(port: u16) -> String {
@@ -25,8 +30,30 @@ pub fn url(port: u16) -> String {
 /// # Panics
 /// When the package is not installed, or the server does not start.
 pub fn start(settings: &str) -> Server {
+    launch(settings, Server::directory())
+}
+
+/// Starts one that speaks TLS at another port too, by the name of 127.0.0.1: the server, that port
+/// and the certificate.
+///
+/// # Panics
+/// When the package is not installed, or the server does not start.
+pub fn start_with_tls() -> (Server, u16, Certificate) {
+    let (directory, port) = (Server::directory(), free_port());
+    let own = Certificate::new(directory.path(), "127.0.0.1");
+    let text = format!(
+        "[{{rabbit, [{{ssl_listeners, [{{\"127.0.0.1\", {port}}}]}},\
+         {{ssl_options, [{{certfile, {:?}}}, {{keyfile, {:?}}}]}}]}}].",
+        own.certificate, own.key
+    );
+    std::fs::write(directory.path().join(CONFIG), text).expect("the directory is ours");
+    let mut server = launch("", directory);
+    server.wait_for(port);
+    (server, port, own)
+}
+
+fn launch(settings: &str, directory: TempDir) -> Server {
     let program = needed("rabbitmq-server", &["/usr/lib/rabbitmq/bin"], "rabbitmq-server");
-    let directory = Server::directory();
     let at = |name: &str| directory.path().join(name);
     std::fs::write(at("plugins"), "[].").expect("the directory is ours");
     // Two more for Erlang itself.
@@ -35,7 +62,7 @@ pub fn start(settings: &str) -> Server {
     call.arg("-c").arg(START).arg(real(&program));
     call.env("HOME", directory.path())
         .env("RABBITMQ_CONF_ENV_FILE", at("none"))
-        .env("RABBITMQ_CONFIG_FILE", at("none"))
+        .env("RABBITMQ_CONFIG_FILE", at(CONFIG))
         .env("RABBITMQ_NODENAME", format!("lh{port}@localhost"))
         .env("RABBITMQ_MNESIA_BASE", at("data"))
         .env("RABBITMQ_LOG_BASE", at("log"))
