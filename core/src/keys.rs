@@ -13,6 +13,8 @@
 //! come from the shard's one counter.
 
 mod finish;
+mod locks;
+mod walk;
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -21,8 +23,9 @@ use crate::content::{Bytes, Content, Edit, Kind};
 use crate::limits::Limits;
 use crate::lock::Register;
 use crate::outcome::{Effect, Refusal};
+use crate::space::space_of;
 use crate::step::{Core, Log, Step};
-use crate::{Name, Time, Token};
+use crate::{Time, Token};
 
 /// A decision over keys that is being made.
 pub struct Keys<'s, 'a> {
@@ -30,6 +33,8 @@ pub struct Keys<'s, 'a> {
     staged: Vec<Staged>,
     /// Places of staged keys, once they are many.
     index: BTreeMap<Bytes, usize>,
+    /// Spaces that the decision has emptied.
+    emptied: Vec<u8>,
     /// Bytes of all edits so far.
     bytes: usize,
 }
@@ -135,7 +140,8 @@ impl Core {
         let mut result = None;
         self.stepped(now, log, out, |step| {
             let staged = core::mem::take(&mut step.v.staged);
-            let mut keys = Keys { step, staged, index: BTreeMap::new(), bytes: 0 };
+            let (index, emptied) = (BTreeMap::new(), Vec::new());
+            let mut keys = Keys { step, staged, index, emptied, bytes: 0 };
             result = Some(procedure(&mut keys));
             keys.finish();
         });
@@ -159,11 +165,6 @@ impl Keys<'_, '_> {
         &self.step.v.limits
     }
 
-    /// How many places [`Keys::scan`] goes through.
-    pub fn places(&self) -> u32 {
-        self.step.d.registers.end()
-    }
-
     /// What a key holds now; `None` when it is not there or has expired.
     pub fn get(&self, key: &[u8]) -> Option<Seen<'_>> {
         if let Some(place) = self.staged_at(key) {
@@ -172,21 +173,10 @@ impl Keys<'_, '_> {
             let content = staged.content.as_ref()?;
             return Some(Seen { content, version, expires: some(staged.expires) });
         }
-        let slot = self.step.live_register(key)?;
+        let slot = self.step.live_register(key).filter(|_| !self.is_emptied(key))?;
         let register: &Register = &self.step.d.registers[slot];
         let Register { content, version, expires, .. } = register;
         Some(Seen { content, version: *version, expires: some(*expires) })
-    }
-
-    /// The lease on the lock of this name, if somebody holds one and there is no such key.
-    pub fn leased(&self, key: &[u8]) -> Option<Leased> {
-        if self.step.d.locks.is_empty() || self.get(key).is_some() {
-            return None;
-        }
-        let name = Name::new(core::str::from_utf8(key).ok()?).ok()?;
-        let grant = self.step.newest_holder(&name)?;
-        let expires = some(grant.deadline);
-        Some(Leased { token: grant.token, expires, label: grant.label.clone() })
     }
 
     /// Whether a key is not there, neither by itself nor as a lease, nor in the lock-delay of one.
@@ -314,22 +304,11 @@ impl Keys<'_, '_> {
         Ok(true)
     }
 
-    /// Keys from a place on, at most so many places far; the place to go on, or `None` at the end.
-    /// Begins with 0. Keys made in this decision are left out.
-    pub fn scan(&self, from: u32, places: u32) -> (Vec<Bytes>, Option<u32>) {
-        let upto = self.step.d.registers.end().min(from.saturating_add(places));
-        let live = |slot: u32| {
-            let register = self.step.d.registers.get(slot)?;
-            self.get(&register.key).map(|_| register.key.clone())
-        };
-        let found = (from..upto).filter_map(live).collect();
-        (found, (upto < self.step.d.registers.end()).then_some(upto))
-    }
-
     /// Forgets everything that the decision changed so far.
     pub fn abandon(&mut self) {
         self.staged.clear();
         self.index.clear();
+        self.emptied.clear();
         self.bytes = 0;
     }
 
@@ -346,8 +325,8 @@ impl Keys<'_, '_> {
     /// As [`Keys::may_write`], for what may make a key.
     fn may_make(&self, key: &[u8]) -> Result<(), Refusal> {
         self.may_write(key)?;
-        let (there, max) = (self.step.d.registers.len(), self.step.v.limits.registers_max);
-        if there + self.staged.len() < max || self.step.d.register_at(key).is_some() {
+        let (there, max) = (self.step.d.register_count(), self.step.v.limits.registers_max);
+        if there + self.staged.len() < max || self.step.d.has_register(key) {
             return Ok(());
         }
         let made = |staged: &&Staged| {
@@ -356,20 +335,9 @@ impl Keys<'_, '_> {
         Step::check_limit("registers", there + self.staged.iter().filter(made).count(), max)
     }
 
-    /// Why there can be no key of this name now, if a lease or its lock-delay forbids it.
-    fn lock_in_the_way(&self, key: &[u8]) -> Option<Refusal> {
-        if self.step.d.locks.is_empty() || self.get(key).is_some() {
-            return None;
-        }
-        let name = Name::new(core::str::from_utf8(key).ok()?).ok()?;
-        let now = self.step.now;
-        if let Some(grant) = self.step.newest_holder(&name) {
-            let left_us = some(grant.deadline).map(|at| at.saturating_sub(now));
-            return Some(Refusal::Busy { name, holder: Some(grant.token), left_us });
-        }
-        let until = self.step.d.locks[self.step.d.lock_named(name.as_str())?].delay_until;
-        let left_us = Some(until.saturating_sub(now));
-        (until > now).then_some(Refusal::Busy { name, holder: None, left_us })
+    /// Whether the decision has emptied the space of this key.
+    fn is_emptied(&self, key: &[u8]) -> bool {
+        !self.emptied.is_empty() && self.emptied.contains(&space_of(key))
     }
 
     fn spend(&mut self, bytes: usize) -> Result<(), Refusal> {
@@ -393,6 +361,7 @@ impl Keys<'_, '_> {
         let known = slot.map(|slot| &self.step.d.registers[slot]);
         // One that has expired leaves nothing but its place.
         let live = known.filter(|key| key.expires == 0 || key.expires > self.step.now);
+        let live = live.filter(|live| !self.step.d.is_gone(live) && !self.is_emptied(key));
         let staged = Staged {
             key: known.map_or_else(|| key.into(), |known| known.key.clone()),
             slot,

@@ -400,7 +400,7 @@ fn a_lease_keeps_keys_of_its_name_away_and_so_does_its_lock_delay() {
 #[test]
 fn whoever_waits_for_a_claimed_name_is_let_in_when_the_claim_ends() {
     type End = fn(&mut Shard);
-    let ends: [(&str, End); 7] = [
+    let ends: [(&str, End); 8] = [
         ("deleted", |shard| assert!(remove(shard, "job"))),
         ("expired", |shard| after(shard, SECOND + 2 * MS)),
         ("a register deleted", |shard| {
@@ -417,6 +417,7 @@ fn whoever_waits_for_a_claimed_name_is_let_in_when_the_claim_ends() {
             shard.log.now += SECOND;
             set(shard, "job", "plain");
         }),
+        ("emptied with its space", |shard| decide(shard, |keys| keys.empty(0))),
         ("an empty hash", |shard| {
             decide(shard, |keys| keys.put(b"job", Content::empty(Kind::Hash))).unwrap();
         }),

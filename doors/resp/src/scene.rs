@@ -8,6 +8,7 @@
 use std::borrow::Cow;
 
 use leasehold_core::content::{Bytes, Content, Edit, Sorted};
+use leasehold_core::space::MARK;
 use leasehold_core::tree::Tree;
 use leasehold_core::{Keys, Refusal, Time};
 
@@ -15,9 +16,6 @@ use crate::Reply;
 
 /// Numbered sets of keys.
 pub const DATABASES: u8 = 16;
-
-/// No UTF-8 text begins with these; the number of a set follows.
-const MARK: [u8; 2] = [0xFF, 0xFF];
 
 /// The error for a value of another kind.
 pub const WRONG_TYPE: Reply = Reply::Error(Cow::Borrowed(
@@ -62,7 +60,7 @@ pub fn shard_name(db: u8, key: &[u8]) -> Cow<'_, [u8]> {
 /// The numbered set that a key of the shard belongs to, and its name there.
 pub fn client_name(name: &[u8]) -> (u8, &[u8]) {
     match name {
-        [0xFF, 0xFF, db, key @ ..] => (*db, key),
+        [first, second, space, key @ ..] if [*first, *second] == MARK => (*space, key),
         _ => (0, name),
     }
 }

@@ -435,3 +435,33 @@ fn replies_have_the_shapes_of_both_versions() {
 fn every_reply_is_as_redis_gives_it() {
     differential::compare();
 }
+
+#[test]
+fn databases_are_counted_drawn_from_and_flushed_apart() {
+    let mut s = shard();
+    let one = View { db: 1, ..View::default() };
+    for n in 0..50 {
+        ask(&mut s, &format!("SET k{n} v"));
+    }
+    run(&mut s, one, "SET only v PX 50");
+    let sizes = |s: &mut Shard| [View::default(), one].map(|view| run(s, view, "DBSIZE"));
+    assert_eq!(sizes(&mut s), [Reply::Int(50), Reply::Int(1)]);
+    assert_eq!(run(&mut s, one, "RANDOMKEY"), Reply::bulk("only"));
+    let mut drawn = std::collections::BTreeSet::new();
+    for _ in 0..1000 {
+        let Reply::Bulk(key) = ask(&mut s, "RANDOMKEY") else { panic!("a key") };
+        drawn.insert(key);
+    }
+    assert_eq!(drawn.len(), 50, "every key is drawn now and then");
+    s.ahead += 100_000;
+    assert_eq!(run(&mut s, one, "RANDOMKEY"), Reply::Nil);
+    assert_eq!(sizes(&mut s), [Reply::Int(50), Reply::Int(0)]);
+    run(&mut s, one, "SET other v");
+    assert_eq!(ask(&mut s, "FLUSHDB"), Reply::OK);
+    assert_eq!(sizes(&mut s), [Reply::Int(0), Reply::Int(1)]);
+    assert_eq!(ask(&mut s, "SETNX k3 v"), Reply::Int(1));
+    assert_eq!(ask(&mut s, "FLUSHALL ASYNC"), Reply::OK);
+    assert_eq!(sizes(&mut s), [Reply::Int(0), Reply::Int(0)]);
+    assert_eq!(run(&mut s, one, "KEYS *"), Reply::Array(vec![]));
+    s.check();
+}
