@@ -179,10 +179,12 @@ impl Keys<'_, '_> {
         Some(Seen { content, version: *version, expires: some(*expires) })
     }
 
-    /// Whether a key is not there, neither by itself nor as a lease, nor in the lock-delay of one.
-    /// Says that what follows may depend on it.
+    /// Whether a key is not there, neither by itself nor as a lease, nor in the lock-delay of one,
+    /// and nobody waits for the lock of this name, whom the key would pass. Says that what follows
+    /// may depend on it.
     pub fn expect_absent(&mut self, key: &[u8]) -> bool {
-        if self.get(key).is_some() || self.lock_in_the_way(key).is_some() {
+        let kept = self.lock_in_the_way(key).or_else(|| self.awaited(key));
+        if kept.is_some() || self.get(key).is_some() {
             return false;
         }
         let staged = self.stage(key);
@@ -200,7 +202,8 @@ impl Keys<'_, '_> {
     /// Sets a key to a text, whatever it held. Its expiry goes.
     ///
     /// # Errors
-    /// `TooLarge`, `Limit`, `Zero`; `Busy` when a lease holds its name, or its lock-delay runs.
+    /// `TooLarge`, `Limit`, `Zero`; `Busy` when a lease holds its name, its lock-delay runs, or the
+    /// key is not there and somebody waits for its name.
     pub fn set(&mut self, key: &[u8], text: Bytes) -> Result<(), Refusal> {
         self.may_make(key)?;
         let limits = &self.step.v.limits;
@@ -325,6 +328,7 @@ impl Keys<'_, '_> {
     /// As [`Keys::may_write`], for what may make a key.
     fn may_make(&self, key: &[u8]) -> Result<(), Refusal> {
         self.may_write(key)?;
+        self.awaited(key).map_or(Ok(()), Err)?;
         let (there, max) = (self.step.d.register_count(), self.step.v.limits.registers_max);
         if there + self.staged.len() < max || self.step.d.has_register(key) {
             return Ok(());

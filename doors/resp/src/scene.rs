@@ -106,10 +106,11 @@ impl<'s, 'k, 'a> Scene<'s, 'k, 'a> {
         self.keys.get(&self.name(key))?.expires
     }
 
-    /// Whether a key is there, by itself or as a lease.
+    /// Whether a key is there, by itself or as a lease, or cannot be made because its name is kept
+    /// for somebody who waits.
     pub fn exists(&self, key: &[u8]) -> bool {
         let name = self.name(key);
-        self.keys.get(&name).is_some() || self.keys.leased(&name).is_some()
+        self.keys.get(&name).is_some() || self.keys.kept_away(&name).is_some()
     }
 
     /// Says that the command looks whether a key is there. In a script or between MULTI and EXEC
@@ -130,7 +131,8 @@ impl<'s, 'k, 'a> Scene<'s, 'k, 'a> {
         self.keys.claim(&shard_name(self.db, key));
     }
 
-    /// The text of a key; a lease reads as its label or `lease:` and its token.
+    /// The text of a key; a lease reads as its label or `lease:` and its token, which is 0 for a
+    /// name that is kept and that nobody holds.
     ///
     /// # Errors
     /// Another kind.
@@ -139,7 +141,7 @@ impl<'s, 'k, 'a> Scene<'s, 'k, 'a> {
         match self.keys.get(&name).map(|seen| seen.content) {
             Some(Content::Text(text)) => Ok(Some(text.clone())),
             Some(_) => Err(WRONG_TYPE),
-            None => Ok(self.keys.leased(&name).map(|lease| match lease.label {
+            None => Ok(self.keys.kept_away(&name).map(|lease| match lease.label {
                 Some(label) => label.as_bytes().into(),
                 None => format!("lease:{}", lease.token.0).as_bytes().into(),
             })),

@@ -147,7 +147,8 @@ const DIFFERENCES: &[Difference] = &[
     },
     Difference {
         command: "get",
-        what: "the name of a lease reads as a text, counts for EXISTS and NX, and is not written",
+        what: "the name of a lease, and one that somebody waits for, reads as a text, counts for \
+               EXISTS and NX, and is not written",
         why: "both are locks of one name",
         is: None,
     },
