@@ -24,7 +24,7 @@ use crate::limits::Limits;
 use crate::lock::Register;
 use crate::outcome::{Effect, Refusal};
 use crate::space::space_of;
-use crate::step::{Core, Log, Step};
+use crate::step::{Core, EVENT_BYTES, Log, Step};
 use crate::{Time, Token};
 
 /// A decision over keys that is being made.
@@ -37,7 +37,12 @@ pub struct Keys<'s, 'a> {
     emptied: Vec<u8>,
     /// Bytes of all edits so far.
     bytes: usize,
+    /// What the journal takes beside them, for each key that was changed.
+    overhead: usize,
 }
+
+/// What the journal takes for a key beside its name and content, at most.
+const KEY_BYTES: usize = 128;
 
 /// So many staged keys are found by looking at each.
 const FEW: usize = 16;
@@ -141,7 +146,7 @@ impl Core {
         self.stepped(now, log, out, |step| {
             let staged = core::mem::take(&mut step.v.staged);
             let (index, emptied) = (BTreeMap::new(), Vec::new());
-            let mut keys = Keys { step, staged, index, emptied, bytes: 0 };
+            let mut keys = Keys { step, staged, index, emptied, bytes: 0, overhead: 0 };
             result = Some(procedure(&mut keys));
             keys.finish();
         });
@@ -208,7 +213,7 @@ impl Keys<'_, '_> {
         self.may_make(key)?;
         let limits = &self.step.v.limits;
         Step::check_size("the value's size in bytes", text.len(), limits.value_bytes)?;
-        self.spend(text.len())?;
+        self.spend(key, text.len())?;
         let staged = self.stage(key);
         staged.bytes = text.len();
         staged.content = Some(Content::Text(text));
@@ -229,7 +234,7 @@ impl Keys<'_, '_> {
         self.may_make(key)?;
         let bytes = content.bytes();
         Step::check_size("the key's content", bytes, self.step.v.limits.content_bytes)?;
-        self.spend(bytes)?;
+        self.spend(key, bytes)?;
         let staged = self.stage(key);
         (staged.content, staged.bytes) = (Some(content), bytes);
         staged.edits.clear();
@@ -259,7 +264,7 @@ impl Keys<'_, '_> {
         let largest = edits.iter().map(Edit::bytes).max().unwrap_or(0);
         Step::check_size("the item", largest, value_max + 64)?;
         let bytes = edits.iter().map(Edit::bytes).sum();
-        self.spend(bytes)?;
+        self.spend(key, bytes)?;
         let staged = self.stage(key);
         if staged.content.as_ref().is_some_and(|content| content.kind() != kind) {
             return Err(Refusal::BadSettings("the key holds another kind of content"));
@@ -280,7 +285,7 @@ impl Keys<'_, '_> {
     /// it. False when there is no such key.
     ///
     /// # Errors
-    /// `Busy` when a lease holds its name.
+    /// `TooLarge`; `Busy` when a lease holds its name.
     pub fn expire(&mut self, key: &[u8], expires: Option<Time>) -> Result<bool, Refusal> {
         if self.get(key).is_none() {
             return self.may_write(key).map(|()| false);
@@ -288,6 +293,7 @@ impl Keys<'_, '_> {
         if expires.is_some_and(|at| at <= self.step.now) {
             return self.remove(key);
         }
+        self.spend(key, 0)?;
         let staged = self.stage(key);
         (staged.expires, staged.changed) = (expires.unwrap_or(0), true);
         Ok(true)
@@ -296,11 +302,12 @@ impl Keys<'_, '_> {
     /// Removes a key; false when it was not there.
     ///
     /// # Errors
-    /// `Busy` when a lease holds its name.
+    /// `TooLarge`; `Busy` when a lease holds its name.
     pub fn remove(&mut self, key: &[u8]) -> Result<bool, Refusal> {
         if self.get(key).is_none() {
             return self.may_write(key).map(|()| false);
         }
+        self.spend(key, 0)?;
         let staged = self.stage(key);
         staged.changed = true;
         staged.vanish();
@@ -312,7 +319,7 @@ impl Keys<'_, '_> {
         self.staged.clear();
         self.index.clear();
         self.emptied.clear();
-        self.bytes = 0;
+        (self.bytes, self.overhead) = (0, 0);
     }
 
     /// The keys that the decision has changed so far.
@@ -344,10 +351,31 @@ impl Keys<'_, '_> {
         !self.emptied.is_empty() && self.emptied.contains(&space_of(key))
     }
 
-    fn spend(&mut self, bytes: usize) -> Result<(), Refusal> {
+    /// Counts a change of a key by so many bytes. All changes have to fit into one group of the
+    /// journal, which spans no two segments.
+    fn spend(&mut self, key: &[u8], bytes: usize) -> Result<(), Refusal> {
+        if !self.staged_at(key).is_some_and(|place| self.staged[place].changed) {
+            self.overhead += key.len() + KEY_BYTES;
+        }
         self.bytes += bytes;
         let max = self.step.v.limits.decision_bytes;
-        Step::check_size("what one command or script writes", self.bytes, max)
+        Step::check_size("what one command or script writes", self.bytes, max)?;
+        self.check_room(self.bytes + self.overhead)
+    }
+
+    fn check_room(&self, bytes: usize) -> Result<(), Refusal> {
+        // The first half of what is kept free is for the spaces that are emptied.
+        let most = (self.step.d.shape.segment_bytes as usize).saturating_sub(2 * EVENT_BYTES);
+        Step::check_size("the journal room of one command or script", bytes, most)
+    }
+
+    /// Whether one decision may change so many more keys, with names of so many bytes together.
+    ///
+    /// # Errors
+    /// `TooLarge`.
+    pub fn may_change(&self, keys: usize, name_bytes: usize) -> Result<(), Refusal> {
+        let more = keys.saturating_mul(KEY_BYTES).saturating_add(name_bytes);
+        self.check_room((self.bytes + self.overhead).saturating_add(more))
     }
 
     fn staged_at(&self, key: &[u8]) -> Option<usize> {

@@ -727,3 +727,34 @@ fn who_takes_its_claim_again_in_the_decision_that_ends_it_has_held_it_all_the_ti
     assert!(matches!(answer(&shard, waiting), Some(Ok(Outcome::Granted { .. }))));
     done(shard);
 }
+
+#[test]
+fn what_a_decision_changes_fits_into_a_segment_of_the_journal() {
+    let segment_bytes = 128 << 10;
+    let mut shard = Shard::new(Limits { segment_bytes, ..Limits::default() });
+    let too_large = |refused| matches!(refused, Refusal::TooLarge(_, _, most) if most < 128 << 10);
+    let key = |n: usize| format!("key-{n}").into_bytes();
+    let made = decide(&mut shard, |keys| {
+        let made = (0..).find(|n| keys.set(&key(*n), bytes("v")).is_err_and(too_large));
+        made.expect("a decision ends somewhere")
+    });
+    assert!((400..1000).contains(&made), "{made} keys were made");
+    decide(&mut shard, |keys| (made..made + 200).try_for_each(|n| keys.set(&key(n), bytes("v"))))
+        .expect("so few fit");
+    type Change = fn(&mut Keys<'_, '_>, &[u8]) -> Result<bool, Refusal>;
+    let changes: [Change; 2] =
+        [|keys, key| keys.expire(key, Some(keys.now() + SECOND)), |keys, key| keys.remove(key)];
+    for change in changes {
+        let changed = decide(&mut shard, |keys| {
+            let changed = (0..made + 200).find(|n| change(keys, &key(*n)).is_err_and(too_large));
+            keys.abandon();
+            assert!(change(keys, &key(0)).is_ok(), "what is abandoned takes no room");
+            changed.expect("a decision ends somewhere")
+        });
+        assert!((400..1000).contains(&changed), "{changed} keys were changed");
+    }
+    decide(&mut shard, |keys| (0..100_000).try_for_each(|_| keys.set(b"one", bytes(""))))
+        .expect("one key, however often");
+    assert!(shard.log.largest_group <= segment_bytes as usize, "{}", shard.log.largest_group);
+    done(shard);
+}

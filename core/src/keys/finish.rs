@@ -1,6 +1,6 @@
 //! From what a decision staged to events, and what follows for locks of the same names.
 
-use super::{Claim, FEW, Keys, Staged};
+use super::{Claim, FEW, KEY_BYTES, Keys, Staged};
 use crate::content::{Content, Edit, Edits, Kind};
 use crate::event::Event;
 use crate::step::Step;
@@ -43,7 +43,7 @@ impl Staged {
             Some(_) => self.edits.iter().map(Edit::bytes).sum(),
             None => 0,
         };
-        self.key.len() + content + 128
+        self.key.len() + content + KEY_BYTES
     }
 }
 

@@ -261,6 +261,16 @@ impl<'s, 'k, 'a> Scene<'s, 'k, 'a> {
         self.keys.remove(&shard_name(self.db, key)).map_err(|why| refused(&why))
     }
 
+    /// Whether one decision may change so many keys; each with the bytes of its name, and of its
+    /// value if it gets one.
+    ///
+    /// # Errors
+    /// Refusals of the core.
+    pub fn check_room(&self, keys: impl Iterator<Item = usize>) -> Step<()> {
+        let (count, bytes) = keys.fold((0, 0), |(count, bytes), len| (count + 1, bytes + len + 3));
+        self.keys.may_change(count, bytes).map_err(|why| refused(&why))
+    }
+
     /// Sets when a key vanishes, in the shard's time; false when it is not there.
     ///
     /// # Errors
