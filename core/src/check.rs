@@ -29,6 +29,7 @@ pub(crate) fn check(d: &Durable, v: &Volatile) {
     indexes(d);
     locks(d);
     grants(d, v);
+    d.check_spaces();
     topology(d);
     queues::lanes(d);
     queues::delays(d, v);
@@ -131,7 +132,9 @@ fn grants(d: &Durable, v: &Volatile) {
         assert!(!register.content.is_empty(), "an empty collection is gone");
         assert_eq!(register.claim != 0, d.claims.contains(&slot), "the claims are known");
         let held = core::str::from_utf8(&register.key).ok().and_then(|key| d.lock_named(key));
-        let alone = register.claim == 0 || held.is_none_or(|lock| d.locks[lock].parts == 0);
+        let alone = register.claim == 0
+            || d.is_gone(register)
+            || held.is_none_or(|lock| d.locks[lock].parts == 0);
         assert!(alone, "a claim and a lease exclude each other");
     }
     assert!(d.claims.iter().all(|slot| d.registers.get(*slot).is_some()), "claims are registers");

@@ -15,6 +15,7 @@ mod register;
 mod route;
 mod serve;
 mod session;
+mod space;
 mod topology;
 mod wait;
 mod watch;
@@ -373,7 +374,9 @@ impl Step<'_> {
                 }
             }
         }
-        done && self.v.busy.is_empty()
+        let helping = self.v.limits.work_per_step;
+        self.clear_gone(helping);
+        done && self.v.busy.is_empty() && !self.d.spaces.has_doomed()
     }
 
     /// Answers a waiting command.

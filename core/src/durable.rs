@@ -22,6 +22,7 @@ use crate::event::Answered;
 use crate::lock::{Grant, Lock, Part, Register};
 use crate::queue::Queue;
 use crate::slab::Slab;
+use crate::space::Spaces;
 use crate::table::Table;
 use crate::topology::Exchange;
 use crate::window::Window;
@@ -112,7 +113,8 @@ pub struct Durable {
 
     pub(crate) registers: Slab<Register>,
     pub(crate) register_index: Table,
-    /// Slots of the registers that are claimed.
+    pub(crate) spaces: Spaces,
+    /// Slots of the registers that are claimed, also of those that are gone and not yet cleared.
     pub(crate) claims: BTreeSet<u32>,
 
     pub(crate) exchanges: Slab<Exchange>,
@@ -151,6 +153,7 @@ impl Durable {
             parts: Slab::default(),
             registers: Slab::default(),
             register_index: table(3),
+            spaces: Spaces::default(),
             claims: BTreeSet::new(),
             exchanges: Slab::default(),
             exchange_index: table(4),
@@ -200,7 +203,7 @@ impl Durable {
         &self.queues
     }
 
-    /// Registers by slot.
+    /// Registers by slot, also those that are gone and not yet cleared, see [`crate::space`].
     pub fn registers(&self) -> &Slab<Register> {
         &self.registers
     }
@@ -244,7 +247,7 @@ impl Durable {
         self.grant_index.find(hash, |slot| self.grants[slot].token.0 == token)
     }
 
-    /// The slot of a register.
+    /// The slot of a register, also of one that is gone and not yet cleared.
     #[inline]
     pub fn register_at(&self, key: &[u8]) -> Option<u32> {
         let hash = self.register_index.hash_bytes(key);

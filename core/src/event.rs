@@ -175,6 +175,10 @@ pub enum Event<'a> {
     /// A claimed key with an expiry was given back. Another event than `Unwritten`, since losing
     /// it is safe.
     Unclaimed { slot: u32, version: u64 },
+    /// All keys of a space are gone, up to this version.
+    Emptied { space: u8, version: u64 },
+    /// Keys that are gone were cleared.
+    Cleared { slots: List<'a, Range> },
     /// A queue was made.
     QueueDeclared { slot: u32, serial: u32, name: &'a str, owner: SessionId, config: &'a [u8] },
     /// A queue is gone with its messages and bindings.

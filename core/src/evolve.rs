@@ -83,6 +83,8 @@ impl Durable {
                 self.key(stamp.at, slot, key, (version, expires, claim), fresh, edits);
             }
             Event::Unclaimed { slot, version } => self.unwrite(slot, version),
+            Event::Emptied { space, version } => self.empty_space(space, version),
+            Event::Cleared { ref slots } => self.clear_registers(slots),
             Event::QueueDeclared { slot, serial, name, owner, config } => {
                 self.declare_queue(slot, serial, name, owner, config);
             }

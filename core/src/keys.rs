@@ -13,6 +13,8 @@
 //! come from the shard's one counter.
 
 mod finish;
+mod locks;
+mod walk;
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -21,8 +23,9 @@ use crate::content::{Bytes, Content, Edit, Kind};
 use crate::limits::Limits;
 use crate::lock::Register;
 use crate::outcome::{Effect, Refusal};
-use crate::step::{Core, Log, Step};
-use crate::{Name, Time, Token};
+use crate::space::space_of;
+use crate::step::{Core, EVENT_BYTES, Log, Step};
+use crate::{Time, Token};
 
 /// A decision over keys that is being made.
 pub struct Keys<'s, 'a> {
@@ -30,9 +33,16 @@ pub struct Keys<'s, 'a> {
     staged: Vec<Staged>,
     /// Places of staged keys, once they are many.
     index: BTreeMap<Bytes, usize>,
+    /// Spaces that the decision has emptied.
+    emptied: Vec<u8>,
     /// Bytes of all edits so far.
     bytes: usize,
+    /// What the journal takes beside them, for each key that was changed.
+    overhead: usize,
 }
+
+/// What the journal takes for a key beside its name and content, at most.
+const KEY_BYTES: usize = 128;
 
 /// So many staged keys are found by looking at each.
 const FEW: usize = 16;
@@ -135,7 +145,8 @@ impl Core {
         let mut result = None;
         self.stepped(now, log, out, |step| {
             let staged = core::mem::take(&mut step.v.staged);
-            let mut keys = Keys { step, staged, index: BTreeMap::new(), bytes: 0 };
+            let (index, emptied) = (BTreeMap::new(), Vec::new());
+            let mut keys = Keys { step, staged, index, emptied, bytes: 0, overhead: 0 };
             result = Some(procedure(&mut keys));
             keys.finish();
         });
@@ -159,11 +170,6 @@ impl Keys<'_, '_> {
         &self.step.v.limits
     }
 
-    /// How many places [`Keys::scan`] goes through.
-    pub fn places(&self) -> u32 {
-        self.step.d.registers.end()
-    }
-
     /// What a key holds now; `None` when it is not there or has expired.
     pub fn get(&self, key: &[u8]) -> Option<Seen<'_>> {
         if let Some(place) = self.staged_at(key) {
@@ -172,27 +178,18 @@ impl Keys<'_, '_> {
             let content = staged.content.as_ref()?;
             return Some(Seen { content, version, expires: some(staged.expires) });
         }
-        let slot = self.step.live_register(key)?;
+        let slot = self.step.live_register(key).filter(|_| !self.is_emptied(key))?;
         let register: &Register = &self.step.d.registers[slot];
         let Register { content, version, expires, .. } = register;
         Some(Seen { content, version: *version, expires: some(*expires) })
     }
 
-    /// The lease on the lock of this name, if somebody holds one and there is no such key.
-    pub fn leased(&self, key: &[u8]) -> Option<Leased> {
-        if self.step.d.locks.is_empty() || self.get(key).is_some() {
-            return None;
-        }
-        let name = Name::new(core::str::from_utf8(key).ok()?).ok()?;
-        let grant = self.step.newest_holder(&name)?;
-        let expires = some(grant.deadline);
-        Some(Leased { token: grant.token, expires, label: grant.label.clone() })
-    }
-
-    /// Whether a key is not there, neither by itself nor as a lease, nor in the lock-delay of one.
-    /// Says that what follows may depend on it.
+    /// Whether a key is not there, neither by itself nor as a lease, nor in the lock-delay of one,
+    /// and nobody waits for the lock of this name, whom the key would pass. Says that what follows
+    /// may depend on it.
     pub fn expect_absent(&mut self, key: &[u8]) -> bool {
-        if self.get(key).is_some() || self.lock_in_the_way(key).is_some() {
+        let kept = self.lock_in_the_way(key).or_else(|| self.awaited(key));
+        if kept.is_some() || self.get(key).is_some() {
             return false;
         }
         let staged = self.stage(key);
@@ -210,12 +207,13 @@ impl Keys<'_, '_> {
     /// Sets a key to a text, whatever it held. Its expiry goes.
     ///
     /// # Errors
-    /// `TooLarge`, `Limit`, `Zero`; `Busy` when a lease holds its name, or its lock-delay runs.
+    /// `TooLarge`, `Limit`, `Zero`; `Busy` when a lease holds its name, its lock-delay runs, or the
+    /// key is not there and somebody waits for its name.
     pub fn set(&mut self, key: &[u8], text: Bytes) -> Result<(), Refusal> {
         self.may_make(key)?;
         let limits = &self.step.v.limits;
         Step::check_size("the value's size in bytes", text.len(), limits.value_bytes)?;
-        self.spend(text.len())?;
+        self.spend(key, text.len())?;
         let staged = self.stage(key);
         staged.bytes = text.len();
         staged.content = Some(Content::Text(text));
@@ -236,7 +234,7 @@ impl Keys<'_, '_> {
         self.may_make(key)?;
         let bytes = content.bytes();
         Step::check_size("the key's content", bytes, self.step.v.limits.content_bytes)?;
-        self.spend(bytes)?;
+        self.spend(key, bytes)?;
         let staged = self.stage(key);
         (staged.content, staged.bytes) = (Some(content), bytes);
         staged.edits.clear();
@@ -266,7 +264,7 @@ impl Keys<'_, '_> {
         let largest = edits.iter().map(Edit::bytes).max().unwrap_or(0);
         Step::check_size("the item", largest, value_max + 64)?;
         let bytes = edits.iter().map(Edit::bytes).sum();
-        self.spend(bytes)?;
+        self.spend(key, bytes)?;
         let staged = self.stage(key);
         if staged.content.as_ref().is_some_and(|content| content.kind() != kind) {
             return Err(Refusal::BadSettings("the key holds another kind of content"));
@@ -287,7 +285,7 @@ impl Keys<'_, '_> {
     /// it. False when there is no such key.
     ///
     /// # Errors
-    /// `Busy` when a lease holds its name.
+    /// `TooLarge`; `Busy` when a lease holds its name.
     pub fn expire(&mut self, key: &[u8], expires: Option<Time>) -> Result<bool, Refusal> {
         if self.get(key).is_none() {
             return self.may_write(key).map(|()| false);
@@ -295,6 +293,7 @@ impl Keys<'_, '_> {
         if expires.is_some_and(|at| at <= self.step.now) {
             return self.remove(key);
         }
+        self.spend(key, 0)?;
         let staged = self.stage(key);
         (staged.expires, staged.changed) = (expires.unwrap_or(0), true);
         Ok(true)
@@ -303,34 +302,24 @@ impl Keys<'_, '_> {
     /// Removes a key; false when it was not there.
     ///
     /// # Errors
-    /// `Busy` when a lease holds its name.
+    /// `TooLarge`; `Busy` when a lease holds its name.
     pub fn remove(&mut self, key: &[u8]) -> Result<bool, Refusal> {
         if self.get(key).is_none() {
             return self.may_write(key).map(|()| false);
         }
+        self.spend(key, 0)?;
         let staged = self.stage(key);
         staged.changed = true;
         staged.vanish();
         Ok(true)
     }
 
-    /// Keys from a place on, at most so many places far; the place to go on, or `None` at the end.
-    /// Begins with 0. Keys made in this decision are left out.
-    pub fn scan(&self, from: u32, places: u32) -> (Vec<Bytes>, Option<u32>) {
-        let upto = self.step.d.registers.end().min(from.saturating_add(places));
-        let live = |slot: u32| {
-            let register = self.step.d.registers.get(slot)?;
-            self.get(&register.key).map(|_| register.key.clone())
-        };
-        let found = (from..upto).filter_map(live).collect();
-        (found, (upto < self.step.d.registers.end()).then_some(upto))
-    }
-
     /// Forgets everything that the decision changed so far.
     pub fn abandon(&mut self) {
         self.staged.clear();
         self.index.clear();
-        self.bytes = 0;
+        self.emptied.clear();
+        (self.bytes, self.overhead) = (0, 0);
     }
 
     /// The keys that the decision has changed so far.
@@ -346,8 +335,9 @@ impl Keys<'_, '_> {
     /// As [`Keys::may_write`], for what may make a key.
     fn may_make(&self, key: &[u8]) -> Result<(), Refusal> {
         self.may_write(key)?;
-        let (there, max) = (self.step.d.registers.len(), self.step.v.limits.registers_max);
-        if there + self.staged.len() < max || self.step.d.register_at(key).is_some() {
+        self.awaited(key).map_or(Ok(()), Err)?;
+        let (there, max) = (self.step.d.register_count(), self.step.v.limits.registers_max);
+        if there + self.staged.len() < max || self.step.d.has_register(key) {
             return Ok(());
         }
         let made = |staged: &&Staged| {
@@ -356,26 +346,36 @@ impl Keys<'_, '_> {
         Step::check_limit("registers", there + self.staged.iter().filter(made).count(), max)
     }
 
-    /// Why there can be no key of this name now, if a lease or its lock-delay forbids it.
-    fn lock_in_the_way(&self, key: &[u8]) -> Option<Refusal> {
-        if self.step.d.locks.is_empty() || self.get(key).is_some() {
-            return None;
-        }
-        let name = Name::new(core::str::from_utf8(key).ok()?).ok()?;
-        let now = self.step.now;
-        if let Some(grant) = self.step.newest_holder(&name) {
-            let left_us = some(grant.deadline).map(|at| at.saturating_sub(now));
-            return Some(Refusal::Busy { name, holder: Some(grant.token), left_us });
-        }
-        let until = self.step.d.locks[self.step.d.lock_named(name.as_str())?].delay_until;
-        let left_us = Some(until.saturating_sub(now));
-        (until > now).then_some(Refusal::Busy { name, holder: None, left_us })
+    /// Whether the decision has emptied the space of this key.
+    fn is_emptied(&self, key: &[u8]) -> bool {
+        !self.emptied.is_empty() && self.emptied.contains(&space_of(key))
     }
 
-    fn spend(&mut self, bytes: usize) -> Result<(), Refusal> {
+    /// Counts a change of a key by so many bytes. All changes have to fit into one group of the
+    /// journal, which spans no two segments.
+    fn spend(&mut self, key: &[u8], bytes: usize) -> Result<(), Refusal> {
+        if !self.staged_at(key).is_some_and(|place| self.staged[place].changed) {
+            self.overhead += key.len() + KEY_BYTES;
+        }
         self.bytes += bytes;
         let max = self.step.v.limits.decision_bytes;
-        Step::check_size("what one command or script writes", self.bytes, max)
+        Step::check_size("what one command or script writes", self.bytes, max)?;
+        self.check_room(self.bytes + self.overhead)
+    }
+
+    fn check_room(&self, bytes: usize) -> Result<(), Refusal> {
+        // The first half of what is kept free is for the spaces that are emptied.
+        let most = (self.step.d.shape.segment_bytes as usize).saturating_sub(2 * EVENT_BYTES);
+        Step::check_size("the journal room of one command or script", bytes, most)
+    }
+
+    /// Whether one decision may change so many more keys, with names of so many bytes together.
+    ///
+    /// # Errors
+    /// `TooLarge`.
+    pub fn may_change(&self, keys: usize, name_bytes: usize) -> Result<(), Refusal> {
+        let more = keys.saturating_mul(KEY_BYTES).saturating_add(name_bytes);
+        self.check_room((self.bytes + self.overhead).saturating_add(more))
     }
 
     fn staged_at(&self, key: &[u8]) -> Option<usize> {
@@ -393,6 +393,7 @@ impl Keys<'_, '_> {
         let known = slot.map(|slot| &self.step.d.registers[slot]);
         // One that has expired leaves nothing but its place.
         let live = known.filter(|key| key.expires == 0 || key.expires > self.step.now);
+        let live = live.filter(|live| !self.step.d.is_gone(live) && !self.is_emptied(key));
         let staged = Staged {
             key: known.map_or_else(|| key.into(), |known| known.key.clone()),
             slot,

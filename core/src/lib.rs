@@ -37,6 +37,7 @@ pub mod outcome;
 pub mod queue;
 pub mod refusal;
 pub mod slab;
+pub mod space;
 mod step;
 pub mod table;
 pub mod topology;

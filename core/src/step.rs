@@ -154,7 +154,7 @@ impl Core {
 
     /// When [`Core::tick`] has something to do, at the latest.
     pub fn next_due(&self) -> Option<Time> {
-        if !self.volatile.busy.is_empty() {
+        if !self.volatile.busy.is_empty() || self.durable.spaces.has_doomed() {
             return Some(0);
         }
         self.volatile.wheel.next_due()

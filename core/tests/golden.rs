@@ -194,6 +194,9 @@ fn events(check: &mut dyn FnMut(&str, Event<'_>)) {
     let edits = content::Edits::Made(&edits);
     check("keyed_anew", Event::Keyed { slot, key, version, expires: 0, claim: 0, fresh, edits });
     check("unclaimed", Event::Unclaimed { slot, version: 1004 });
+    check("emptied", Event::Emptied { space: 3, version: 1005 });
+    let slots = [Range { first: 7, count: 3 }, Range { first: 300, count: 1 }];
+    check("cleared", Event::Cleared { slots: List::Made(&slots) });
 }
 
 #[test]
@@ -213,8 +216,8 @@ fn events_mean_what_they_meant() {
         tags.insert(frozen[0], name.to_owned());
     });
     let tags: Vec<u8> = tags.into_keys().collect();
-    assert_eq!(tags, (0..=27).collect::<Vec<u8>>(), "an example of each tag");
-    assert!(Event::decode(&[28]).is_err(), "a tag without an example");
+    assert_eq!(tags, (0..=29).collect::<Vec<u8>>(), "an example of each tag");
+    assert!(Event::decode(&[30]).is_err(), "a tag without an example");
 }
 
 /// A state with a cell of each kind, made by decoded golden events only.
@@ -349,5 +352,30 @@ fn the_cell_of_a_claimed_collection_means_what_it_meant() {
     let restored = Durable::restore(pairs, 3).expect("old cells fit").expect("a state");
     assert_eq!(restored.registers()[3].content, state.registers()[3].content);
     assert_eq!((restored.registers()[3].claim, restored.registers()[3].since), (7, 10));
+    assert_eq!(restored.all_cells(), cells, "an old cell means another state now");
+}
+
+#[test]
+fn the_cell_of_emptied_spaces_means_what_it_meant() {
+    let mut state = Durable::new(Shape::of(&Limits::default()), 1);
+    let marked = [&space::MARK[..], &[5], b"k"].concat();
+    let stamp = |sequence| Stamp { sequence, at: 10, position: 1000, size: 50 };
+    let written =
+        |slot, key, version| Event::Written { slot, key, value: b"v", version, expires: 0 };
+    state.evolve(stamp(1), &written(0, b"k", 6));
+    state.evolve(stamp(2), &written(1, &marked, 7));
+    state.evolve(stamp(3), &Event::Emptied { space: 5, version: 1000 });
+    state.evolve(stamp(4), &written(1, &marked, 1001));
+    state.evolve(stamp(5), &Event::Emptied { space: 0, version: 1002 });
+    let mut cells = state.all_cells();
+    let (key, value) = cells.last_key_value().expect("cells");
+    let (key, value) = (key.clone(), value.clone());
+    let (bytes, meaning) = frozen("cell_spaces", &value, &to_hex(&key));
+    assert_eq!(value, bytes, "it is written in another way now");
+    cells.insert(from_hex(&meaning), bytes);
+    let pairs = cells.iter().map(|(key, value)| (&key[..], &value[..]));
+    let restored = Durable::restore(pairs, 3).expect("old cells fit").expect("a state");
+    let gone = |slot: u32| restored.is_gone(&restored.registers()[slot]);
+    assert_eq!((gone(0), gone(1), restored.register_count()), (true, false, 1));
     assert_eq!(restored.all_cells(), cells, "an old cell means another state now");
 }

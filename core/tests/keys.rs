@@ -400,7 +400,7 @@ fn a_lease_keeps_keys_of_its_name_away_and_so_does_its_lock_delay() {
 #[test]
 fn whoever_waits_for_a_claimed_name_is_let_in_when_the_claim_ends() {
     type End = fn(&mut Shard);
-    let ends: [(&str, End); 7] = [
+    let ends: [(&str, End); 8] = [
         ("deleted", |shard| assert!(remove(shard, "job"))),
         ("expired", |shard| after(shard, SECOND + 2 * MS)),
         ("a register deleted", |shard| {
@@ -413,10 +413,14 @@ fn whoever_waits_for_a_claimed_name_is_let_in_when_the_claim_ends() {
             let forced = ask(shard, Op::ForceRelease(name("job")));
             assert_eq!(forced, Ok(Outcome::Forced(1)));
         }),
-        ("made anew before its timer fired", |shard| {
+        ("tried for before its timer fired", |shard| {
             shard.log.now += SECOND;
-            set(shard, "job", "plain");
+            assert_eq!(take(shard, "job", "you", SECOND), None, "nobody passes");
+            let refused = decide(shard, |keys| keys.set(b"job", bytes("plain")));
+            assert!(matches!(refused, Err(Refusal::Busy { .. })), "{refused:?}");
+            after(shard, 2 * MS);
         }),
+        ("emptied with its space", |shard| decide(shard, |keys| keys.empty(0))),
         ("an empty hash", |shard| {
             decide(shard, |keys| keys.put(b"job", Content::empty(Kind::Hash))).unwrap();
         }),
@@ -669,5 +673,88 @@ fn claims_and_collections_outlive_checkpoints_and_restarts() {
     assert!(matches!(busy, Err(Refusal::Busy { holder, .. }) if holder == Some(token)));
     after(&mut shard, 60 * SECOND);
     assert!(ask(&mut shard, acquire("job", Wait::No)).is_ok(), "it ran out after the restart");
+    done(shard);
+}
+
+#[test]
+fn a_claim_passes_nobody_who_waits_for_its_name_and_another_one() {
+    let mut shard = shard();
+    let Ok(Outcome::Granted { token, .. }) = ask(&mut shard, acquire("b", Wait::No)) else {
+        panic!("it was free")
+    };
+    let Op::Acquire(mut both) = acquire("a", Wait::AtMost(60 * SECOND)) else { unreachable!() };
+    let wants = [(name("a"), Mode::Exclusive), (name("b"), Mode::Exclusive)];
+    both.wants = Wants::Many(wants.into());
+    let waiting = shard.send(SessionId::NONE, None, Op::Acquire(both));
+    assert_eq!(answer(&shard, waiting), None, "b is held");
+
+    let busy = Refusal::Busy { name: name("a"), holder: None, left_us: None };
+    assert_eq!(ask(&mut shard, acquire("a", Wait::No)), Err(busy), "no lease passes");
+    assert_eq!(take(&mut shard, "a", "me", SECOND), None, "and no claim");
+    let left_us = Some(10 * SECOND);
+    let busy = Refusal::Busy { name: name("a"), holder: None, left_us };
+    decide(&mut shard, |keys| {
+        let kept = keys.kept_away(b"a").expect("kept for the one who waits");
+        assert_eq!((kept.token, kept.expires), (Token(0), left_us.map(|left| keys.now() + left)));
+        assert_eq!(keys.leased(b"a"), None);
+        assert_eq!(keys.set(b"a", bytes("v")), Err(busy.clone()));
+        assert_eq!(keys.edit(b"a", Edit::Add(bytes("v"))), Err(busy));
+        assert_eq!(keys.remove(b"a"), Ok(false));
+        assert_eq!(keys.expire(b"a", None), Ok(false));
+        assert_eq!(keys.kept_away(b"c"), None);
+    });
+    let hold = HoldRef { name: name("b"), token, hold: 1 };
+    ask(&mut shard, Op::Release(hold)).expect("it is held");
+    assert!(matches!(answer(&shard, waiting), Some(Ok(Outcome::Granted { .. }))));
+    assert_eq!(take(&mut shard, "a", "me", SECOND), None, "held now");
+    done(shard);
+}
+
+#[test]
+fn who_takes_its_claim_again_in_the_decision_that_ends_it_has_held_it_all_the_time() {
+    let mut shard = shard();
+    let first = take(&mut shard, "job", "me", 60 * SECOND).expect("it was free");
+    let waiting = shard.send(SessionId::NONE, None, acquire("job", Wait::Forever));
+    decide(&mut shard, |keys| {
+        keys.remove(b"job").expect("no lease");
+        assert!(keys.kept_away(b"job").is_none() && keys.expect_absent(b"job"));
+        keys.set(b"job", bytes("me again")).expect("it is free");
+        keys.expire(b"job", Some(keys.now() + SECOND)).expect("no lease");
+    });
+    assert!(claim(&shard, "job") > Some(first), "a claim, with a token of its own");
+    assert_eq!(answer(&shard, waiting), None, "it was never free");
+    after(&mut shard, 2 * SECOND);
+    assert!(matches!(answer(&shard, waiting), Some(Ok(Outcome::Granted { .. }))));
+    done(shard);
+}
+
+#[test]
+fn what_a_decision_changes_fits_into_a_segment_of_the_journal() {
+    let segment_bytes = 128 << 10;
+    let mut shard = Shard::new(Limits { segment_bytes, ..Limits::default() });
+    let too_large = |refused| matches!(refused, Refusal::TooLarge(_, _, most) if most < 128 << 10);
+    let key = |n: usize| format!("key-{n}").into_bytes();
+    let made = decide(&mut shard, |keys| {
+        let made = (0..).find(|n| keys.set(&key(*n), bytes("v")).is_err_and(too_large));
+        made.expect("a decision ends somewhere")
+    });
+    assert!((400..1000).contains(&made), "{made} keys were made");
+    decide(&mut shard, |keys| (made..made + 200).try_for_each(|n| keys.set(&key(n), bytes("v"))))
+        .expect("so few fit");
+    type Change = fn(&mut Keys<'_, '_>, &[u8]) -> Result<bool, Refusal>;
+    let changes: [Change; 2] =
+        [|keys, key| keys.expire(key, Some(keys.now() + SECOND)), |keys, key| keys.remove(key)];
+    for change in changes {
+        let changed = decide(&mut shard, |keys| {
+            let changed = (0..made + 200).find(|n| change(keys, &key(*n)).is_err_and(too_large));
+            keys.abandon();
+            assert!(change(keys, &key(0)).is_ok(), "what is abandoned takes no room");
+            changed.expect("a decision ends somewhere")
+        });
+        assert!((400..1000).contains(&changed), "{changed} keys were changed");
+    }
+    decide(&mut shard, |keys| (0..100_000).try_for_each(|_| keys.set(b"one", bytes(""))))
+        .expect("one key, however often");
+    assert!(shard.log.largest_group <= segment_bytes as usize, "{}", shard.log.largest_group);
     done(shard);
 }

@@ -91,6 +91,6 @@ impl<D: Disk> Floor for Shard<D> {
 
     fn counts(&self) -> (usize, usize) {
         let state = self.core.state();
-        (state.registers().len(), state.locks().len())
+        (state.register_count(), state.locks().len())
     }
 }

@@ -185,7 +185,7 @@ fn a_torn_decision_and_a_lost_claim_are_noticed() {
         |disk| disk,
         |simulation| {
             let (value, expect, ttl, guard) = (None, Expect::Anything, RegisterTtl::Never, None);
-            let key = b"key-0"[..].into();
+            let key = b"\xFF\xFF\x01key-0"[..].into();
             simulation.ask(Op::Write(Box::new(Write { key, value, expect, ttl, guard })))?;
             simulation.crash(Crash::KeepAll);
             simulation.reopen()

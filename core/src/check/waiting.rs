@@ -121,8 +121,8 @@ pub(super) fn lines(d: &Durable, v: &Volatile) {
             .map(|((name, mode), place)| {
                 let lock = d.lock_named(name.as_str()).map(|lock| &d.locks[lock]);
                 let free = |lock: &crate::lock::Lock| lock.delay_until == 0 && lock.admits(mode, 0);
-                let claimed =
-                    d.register_at(name.as_bytes()).is_some_and(|key| d.registers[key].claim != 0);
+                let key = d.register_at(name.as_bytes()).map(|slot| &d.registers[slot]);
+                let claimed = key.is_some_and(|key| key.claim != 0 && !d.is_gone(key));
                 v.places[*place].prev != NONE || claimed || !lock.is_none_or(free)
             })
             .collect();

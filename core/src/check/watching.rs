@@ -41,11 +41,13 @@ fn is_known(d: &Durable, known: Option<u64>, what: &Watched) -> bool {
             let lock = d.lock_named(name.as_str());
             let newest = lock.and_then(|lock| d.parts_of_lock(lock).next());
             let lease = newest.map(|part| d.grants[part.grant].token.0);
-            let key = d.register_at(name.as_bytes()).map(|slot| d.registers[slot].claim);
-            known == lease.or(key.filter(|claim| *claim != 0))
+            let key = d.register_at(name.as_bytes()).map(|slot| &d.registers[slot]);
+            let claimed = key.filter(|key| key.claim != 0 && !d.is_gone(key));
+            known == lease.or(claimed.map(|key| key.claim))
         }
         Watched::Register(key) => {
-            let Some(register) = d.register_at(key).map(|slot| &d.registers[slot]) else {
+            let register = d.register_at(key).map(|slot| &d.registers[slot]);
+            let Some(register) = register.filter(|register| !d.is_gone(register)) else {
                 return known.is_none();
             };
             // One that has run out is absent before its timer takes it away.

@@ -24,6 +24,7 @@ pub(super) const LOCK: u8 = 8;
 pub(super) const GRANT: u8 = 9;
 pub(super) const REGISTER: u8 = 10;
 pub(super) const REQUESTS: u8 = 11;
+pub(super) const SPACES: u8 = 12;
 
 impl CellKey {
     /// Kinds first, then numbers big endian, so that byte order is the order of restoring.
@@ -130,9 +131,25 @@ impl Durable {
             wire::put_u64(scratch, number);
         }
         sink.put(&[GLOBALS], scratch);
+        self.put_spaces(sink, scratch);
         if core::mem::take(&mut self.delays.fresh_changed) {
             self.put_fresh(sink, scratch);
         }
+    }
+
+    /// Which versions are gone; once a space was emptied.
+    fn put_spaces(&self, sink: &mut dyn CellSink, scratch: &mut Vec<u8>) {
+        let emptied = self.spaces.emptied().count();
+        if emptied == 0 {
+            return;
+        }
+        scratch.clear();
+        wire::put_u64(scratch, emptied as u64);
+        for (space, gone) in self.spaces.emptied() {
+            scratch.push(space);
+            wire::put_u64(scratch, gone);
+        }
+        sink.put(&[SPACES], scratch);
     }
 
     fn put_fresh(&mut self, sink: &mut dyn CellSink, scratch: &mut Vec<u8>) {

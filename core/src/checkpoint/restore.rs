@@ -59,6 +59,7 @@ impl Durable {
         if let Some(state) = &mut state {
             state.resident = state.count_resident();
             state.messages = state.count_messages();
+            state.list_registers();
         }
         Ok(state)
     }
@@ -128,7 +129,15 @@ impl Durable {
             cells::REQUESTS => restore_chunk(&mut self.requests, f, |f| {
                 Ok(Answered { kind: f.u8("answer")?, a: f.u64("answer")?, b: f.u64("answer")? })
             })?,
+            cells::SPACES => self.restore_spaces(f)?,
             _ => return Err(misfit("cell kind (a newer version wrote it?)")),
+        }
+        Ok(())
+    }
+
+    fn restore_spaces(&mut self, f: &mut Reader<'_>) -> Result<(), DecodeError> {
+        for _ in 0..f.count(2, "spaces")? {
+            self.spaces.empty(f.u8("space")?, f.u64("version")?);
         }
         Ok(())
     }

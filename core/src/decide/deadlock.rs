@@ -10,8 +10,9 @@
 //! are followed only where the other one *must* let go: the holder of one permit of many is none
 //! as long as the rest would suffice. So there are no false alarms. The search is breadth-first
 //! (the shortest cycle is reported) and gives up after a bounded number of steps; then timeouts and
-//! TTLs end the deadlock. Sessionless holds take no part: they end by TTL. A standing wait-for
-//! graph was rejected: every uncontended grant would have to maintain it.
+//! TTLs end the deadlock. Sessionless holds take no part: they end by TTL. Nor do keys that are
+//! locks: which program made one is not known, and any connection may give it back. A standing
+//! wait-for graph was rejected: every uncontended grant would have to maintain it.
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeSet;

@@ -21,8 +21,9 @@ impl Step<'_> {
     /// The slot of a register that has a value now.
     pub(crate) fn live_register(&self, key: &[u8]) -> Option<u32> {
         let slot = self.d.register_at(key)?;
-        let expires = self.d.registers[slot].expires;
-        (expires == 0 || expires > self.now).then_some(slot)
+        let register = &self.d.registers[slot];
+        let lives = register.expires == 0 || register.expires > self.now;
+        (lives && !self.d.is_gone(register)).then_some(slot)
     }
 
     pub(crate) fn read_register(&self, key: &[u8]) -> Outcome {
@@ -66,8 +67,8 @@ impl Step<'_> {
         if !met {
             return Err(Refusal::Conflict(version));
         }
-        if write.value.is_some() && self.d.register_at(&write.key).is_none() {
-            Self::check_limit("registers", self.d.registers.len(), limits.registers_max)?;
+        if write.value.is_some() && !self.d.has_register(&write.key) {
+            Self::check_limit("registers", self.d.register_count(), limits.registers_max)?;
         }
         Ok(())
     }

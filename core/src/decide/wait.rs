@@ -8,7 +8,8 @@
 //! waiter of all is first wherever it stands, and lines cannot block each other for ever. Nobody
 //! passes: a reader behind a waiting writer waits too, so writers do not starve. Letting small
 //! requests pass a blocked multi-lock was rejected, because a busy pair of locks would then starve
-//! whoever wants both. Lines are volatile: after a restart clients ask again.
+//! whoever wants both; a try that does not wait passes nobody either, be it a lease's or that of a
+//! key that is to be a lock. Lines are volatile: after a restart clients ask again.
 
 use alloc::vec::Vec;
 
@@ -17,7 +18,7 @@ use crate::outcome::{Outcome, Refusal};
 use crate::slab::NONE;
 use crate::step::Step;
 use crate::volatile::{Timer, WaitLine, WaitPlace, Waiter};
-use crate::{Name, RequestId, SessionId, Ticket, Wait};
+use crate::{Name, RequestId, SessionId, Ticket, Time, Wait};
 
 impl Step<'_> {
     /// Puts a waiter at the end of all its lines. Its timer and session link are made here; the
@@ -188,6 +189,15 @@ impl Step<'_> {
             let others = waiter.acquire.wants.iter().map(|(other, _)| other);
             self.v.free.extend(others.filter(|other| *other != name).cloned());
         }
+    }
+
+    /// Whether somebody waits for a lock; then how long those may still hold whom the first one
+    /// waits for, if that has an end.
+    pub(crate) fn awaited(&self, name: &Name) -> Option<Option<Time>> {
+        let line = &self.v.lines[self.v.line_for(name.as_str())?];
+        let first = &self.v.waiters[self.v.places[line.first].waiter];
+        let holds = first.acquire.wants.iter().filter_map(|(other, _)| self.newest_hold(other));
+        Some(holds.filter_map(|(_, deadline)| self.left(deadline)).max())
     }
 
     /// Whether a waiter is first in all its lines and every lock admits it.

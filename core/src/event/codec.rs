@@ -19,6 +19,7 @@ impl<'a> Event<'a> {
             | Self::Written { .. }
             | Self::Unwritten { .. }
             | Self::Keyed { .. }
+            | Self::Emptied { .. }
             | Self::QueueDeclared { .. }
             | Self::QueueDeleted { .. }
             | Self::ExchangeDeclared { .. }
@@ -219,6 +220,14 @@ impl<'a> Event<'a> {
                 put(out, *slot);
                 wire::put_u64(out, *version);
             }
+            Self::Emptied { space, version } => {
+                out.extend_from_slice(&[28, *space]);
+                wire::put_u64(out, *version);
+            }
+            Self::Cleared { slots } => {
+                out.push(29);
+                slots.encode(out);
+            }
         }
     }
 
@@ -370,6 +379,8 @@ impl<'a> Event<'a> {
                 edits: Edits::decode(f)?,
             },
             27 => Self::Unclaimed { slot: f.u32("key")?, version: f.u64("version")? },
+            28 => Self::Emptied { space: f.u8("space")?, version: f.u64("version")? },
+            29 => Self::Cleared { slots: List::decode(f, "cleared keys")? },
             _ => {
                 return Err(DecodeError {
                     what: "event tag (a newer version wrote it?)",

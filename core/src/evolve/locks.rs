@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use crate::checkpoint::{CellKey, Mark};
 use crate::content::{Content, Edit, Edits, Kind};
-use crate::event::Granted;
+use crate::event::{Granted, List, Range};
 use crate::lock::{Grant, Lock, Part, Register};
 use crate::slab::NONE;
 use crate::{Durable, Mode, Name, Time};
@@ -209,6 +209,9 @@ impl Durable {
         self.token_high = self.token_high.max(version);
         if self.registers.get(slot).is_none() {
             self.insert_register(slot, Register::new(key.into()));
+            self.spaces.list(slot, key);
+        } else if self.is_gone(&self.registers[slot]) {
+            self.spaces.list(slot, key);
         }
         let register = &mut self.registers[slot];
         if let Some(kind) = fresh {
@@ -232,6 +235,7 @@ impl Durable {
         }
     }
 
+    /// Its space does not know of it yet.
     pub(crate) fn insert_register(&mut self, slot: u32, register: Register) {
         let hash = self.register_index.hash_bytes(&register.key);
         self.register_index.insert(hash, slot);
@@ -243,6 +247,28 @@ impl Durable {
 
     pub(super) fn unwrite(&mut self, slot: u32, version: u64) {
         self.token_high = self.token_high.max(version);
+        if !self.is_gone(&self.registers[slot]) {
+            self.spaces.unlist(slot, &self.registers[slot].key);
+        }
+        self.clear_register(slot);
+    }
+
+    /// Keys of a space are gone.
+    pub(super) fn empty_space(&mut self, space: u8, version: u64) {
+        self.token_high = self.token_high.max(version);
+        self.spaces.empty(space, version);
+    }
+
+    /// What is gone leaves memory.
+    pub(super) fn clear_registers(&mut self, slots: &List<'_, Range>) {
+        for range in slots.iter() {
+            for slot in range.first..range.first + range.count {
+                self.clear_register(slot as u32);
+            }
+        }
+    }
+
+    fn clear_register(&mut self, slot: u32) {
         let register = self.registers.remove(slot).expect("the register");
         self.claims.remove(&slot);
         self.register_index.remove(self.register_index.hash_bytes(&register.key), slot);

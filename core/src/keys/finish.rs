@@ -1,6 +1,6 @@
 //! From what a decision staged to events, and what follows for locks of the same names.
 
-use super::{Claim, FEW, Keys, Staged};
+use super::{Claim, FEW, KEY_BYTES, Keys, Staged};
 use crate::content::{Content, Edit, Edits, Kind};
 use crate::event::Event;
 use crate::step::Step;
@@ -10,10 +10,17 @@ impl Keys<'_, '_> {
     pub(super) fn finish(mut self) {
         let mut staged = core::mem::take(&mut self.staged);
         let changed = || staged.iter().filter(|staged| staged.changed);
-        let many = changed().nth(1).is_some();
+        let emptied = core::mem::take(&mut self.emptied);
+        let many = changed().count() + emptied.len() > 1;
         if many {
-            let bytes = changed().map(Staged::journal_bytes).sum();
-            self.step.together(bytes);
+            let bytes: usize = changed().map(Staged::journal_bytes).sum();
+            self.step.together(bytes + emptied.len() * 32);
+        }
+        // What is made in an emptied space comes after it.
+        for space in emptied {
+            if !self.step.d.spaces.slots(space).is_empty() {
+                self.step.empty_space(space);
+            }
         }
         for staged in changed() {
             self.step.apply_staged(staged);
@@ -36,7 +43,7 @@ impl Staged {
             Some(_) => self.edits.iter().map(Edit::bytes).sum(),
             None => 0,
         };
-        self.key.len() + content + 128
+        self.key.len() + content + KEY_BYTES
     }
 }
 
@@ -52,6 +59,7 @@ impl Step<'_> {
         let before = staged.slot.map(|slot| &self.d.registers[slot]);
         let lives = before.filter(|_| !staged.fresh || staged.claim == Claim::AsBefore);
         let known = lives.filter(|before| before.expires == 0 || before.expires > self.now);
+        let known = known.filter(|before| !self.d.is_gone(before));
         let claim = match (staged.claim, known) {
             (Claim::Made, _) => version,
             (Claim::SoughtInVain, _) if staged.expires != 0 => version,

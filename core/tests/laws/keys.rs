@@ -12,7 +12,8 @@ use leasehold_core::*;
 use super::support::{Shard, name};
 use super::{Dice, World};
 
-/// Keys with the names of locks hold text; of the others each holds one kind of collection.
+/// Keys with the names of locks hold text; of the others each holds one kind of collection, and is
+/// in a space that is emptied now and then.
 const TEXTS: [&str; 3] = ["a", "b", "c"];
 const COLLECTIONS: [&str; 4] = ["hash", "list", "set", "sorted"];
 
@@ -45,6 +46,16 @@ struct Done {
 #[derive(Debug, Clone, Default)]
 pub struct Model {
     keys: BTreeMap<&'static str, Key>,
+}
+
+const SPACE: u8 = 1;
+
+/// The key as the shard knows it.
+fn place(key: &str) -> Vec<u8> {
+    match COLLECTIONS.contains(&key) {
+        true => [&space::MARK[..], &[SPACE], key.as_bytes()].concat(),
+        false => key.as_bytes().to_vec(),
+    }
 }
 
 fn one(byte: u8) -> Bytes {
@@ -117,7 +128,8 @@ impl Model {
         let (now, state) = (shard.log.now, shard.core.state());
         self.keys.retain(|_, key| key.expires.is_none_or(|at| at > now));
         for key in TEXTS.iter().chain(&COLLECTIONS) {
-            let there = state.register_at(key.as_bytes()).map(|slot| &state.registers()[slot]);
+            let there = state.register_at(&place(key)).map(|slot| &state.registers()[slot]);
+            let there = there.filter(|there| !state.is_gone(there));
             let there = there.filter(|there| there.expires == 0 || there.expires > now);
             let Some(known) = self.keys.get_mut(key) else {
                 assert!(there.is_none(), "nobody made {key}: {there:?}");
@@ -216,8 +228,15 @@ fn change_text(
 }
 
 fn change_collection(keys: &mut Keys<'_, '_>, model: &mut Model, roll: u8, value: u8) {
+    if roll % 32 == 31 {
+        keys.empty(SPACE);
+        assert_eq!(keys.count(SPACE), 0);
+        model.keys.retain(|key, _| !COLLECTIONS.contains(key));
+        return;
+    }
     let which = usize::from(roll) % 4;
     let (key, item, now) = (COLLECTIONS[which], value % 8, keys.now());
+    let name = &place(key)[..];
     let kinds = [
         Held::Hash(BTreeMap::new()),
         Held::List(Vec::new()),
@@ -258,19 +277,22 @@ fn change_collection(keys: &mut Keys<'_, '_>, model: &mut Model, roll: u8, value
     };
     let Some(mut edit) = edit else { return };
     if let Edit::Remove(at, count) = &mut edit {
-        let there = keys.get(key.as_bytes()).expect("it has items").content.len() as u32;
+        let there = keys.get(name).expect("it has items").content.len() as u32;
         *count = there - *at;
     }
-    keys.edit(key.as_bytes(), edit).expect("it may be edited");
+    keys.edit(name, edit).expect("it may be edited");
     if after.held.is_empty() {
         model.keys.remove(key);
         return;
     }
     if (roll / 16).is_multiple_of(4) {
         after.expires = Some(now + MS * (1 + Time::from(value)));
-        keys.expire(key.as_bytes(), after.expires).expect("it is there");
+        keys.expire(name, after.expires).expect("it is there");
     }
     model.keys.insert(key, after);
+    let listed = keys.scan(SPACE, 0, 100).0.len() + keys.made(SPACE).count();
+    let live = COLLECTIONS.iter().filter(|key| model.live(key, now).is_some()).count();
+    assert_eq!(listed, live, "a walk comes across what is there");
 }
 
 /// Takes the lock `a` as a Redis client would; for the tests of the models.

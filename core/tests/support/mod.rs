@@ -27,11 +27,14 @@ pub struct Memory {
     pub records: Vec<(Stamp, Vec<u8>)>,
     /// How many records there were before each group.
     pub groups: Vec<usize>,
+    /// The most bytes that a group was made for.
+    pub largest_group: usize,
     end: Position,
 }
 
 impl Log for Memory {
-    fn group(&mut self, _bytes_max: usize) {
+    fn group(&mut self, bytes_max: usize) {
+        self.largest_group = self.largest_group.max(bytes_max);
         self.groups.push(self.records.len());
     }
 

@@ -8,6 +8,7 @@
 use std::borrow::Cow;
 
 use leasehold_core::content::{Bytes, Content, Edit, Sorted};
+use leasehold_core::space::MARK;
 use leasehold_core::tree::Tree;
 use leasehold_core::{Keys, Refusal, Time};
 
@@ -15,9 +16,6 @@ use crate::Reply;
 
 /// Numbered sets of keys.
 pub const DATABASES: u8 = 16;
-
-/// No UTF-8 text begins with these; the number of a set follows.
-const MARK: [u8; 2] = [0xFF, 0xFF];
 
 /// The error for a value of another kind.
 pub const WRONG_TYPE: Reply = Reply::Error(Cow::Borrowed(
@@ -62,7 +60,7 @@ pub fn shard_name(db: u8, key: &[u8]) -> Cow<'_, [u8]> {
 /// The numbered set that a key of the shard belongs to, and its name there.
 pub fn client_name(name: &[u8]) -> (u8, &[u8]) {
     match name {
-        [0xFF, 0xFF, db, key @ ..] => (*db, key),
+        [first, second, space, key @ ..] if [*first, *second] == MARK => (*space, key),
         _ => (0, name),
     }
 }
@@ -108,10 +106,11 @@ impl<'s, 'k, 'a> Scene<'s, 'k, 'a> {
         self.keys.get(&self.name(key))?.expires
     }
 
-    /// Whether a key is there, by itself or as a lease.
+    /// Whether a key is there, by itself or as a lease, or cannot be made because its name is kept
+    /// for somebody who waits.
     pub fn exists(&self, key: &[u8]) -> bool {
         let name = self.name(key);
-        self.keys.get(&name).is_some() || self.keys.leased(&name).is_some()
+        self.keys.get(&name).is_some() || self.keys.kept_away(&name).is_some()
     }
 
     /// Says that the command looks whether a key is there. In a script or between MULTI and EXEC
@@ -132,7 +131,8 @@ impl<'s, 'k, 'a> Scene<'s, 'k, 'a> {
         self.keys.claim(&shard_name(self.db, key));
     }
 
-    /// The text of a key; a lease reads as its label or `lease:` and its token.
+    /// The text of a key; a lease reads as its label or `lease:` and its token, which is 0 for a
+    /// name that is kept and that nobody holds.
     ///
     /// # Errors
     /// Another kind.
@@ -141,7 +141,7 @@ impl<'s, 'k, 'a> Scene<'s, 'k, 'a> {
         match self.keys.get(&name).map(|seen| seen.content) {
             Some(Content::Text(text)) => Ok(Some(text.clone())),
             Some(_) => Err(WRONG_TYPE),
-            None => Ok(self.keys.leased(&name).map(|lease| match lease.label {
+            None => Ok(self.keys.kept_away(&name).map(|lease| match lease.label {
                 Some(label) => label.as_bytes().into(),
                 None => format!("lease:{}", lease.token.0).as_bytes().into(),
             })),
@@ -259,6 +259,16 @@ impl<'s, 'k, 'a> Scene<'s, 'k, 'a> {
     /// A lease of this name.
     pub fn remove(&mut self, key: &[u8]) -> Step<bool> {
         self.keys.remove(&shard_name(self.db, key)).map_err(|why| refused(&why))
+    }
+
+    /// Whether one decision may change so many keys; each with the bytes of its name, and of its
+    /// value if it gets one.
+    ///
+    /// # Errors
+    /// Refusals of the core.
+    pub fn check_room(&self, keys: impl Iterator<Item = usize>) -> Step<()> {
+        let (count, bytes) = keys.fold((0, 0), |(count, bytes), len| (count + 1, bytes + len + 3));
+        self.keys.may_change(count, bytes).map_err(|why| refused(&why))
     }
 
     /// Sets when a key vanishes, in the shard's time; false when it is not there.

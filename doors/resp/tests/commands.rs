@@ -9,8 +9,8 @@ use differential::redis::Value;
 use differential::shard::{Shard, View};
 use leasehold_core::limits::SECOND;
 use leasehold_core::{
-    Acquire, Command, EffectKind, Limits, Mode, Name, Op, Outcome, Refusal, SessionId, Tenure,
-    Ticket, Token, Wait, Wants,
+    Acquire, Command, EffectKind, HoldRef, Limits, Mode, Name, Op, Outcome, Refusal, SessionId,
+    Tenure, Ticket, Token, Wait, Wants,
 };
 use leasehold_resp_door::Reply;
 use leasehold_resp_door::commands::blocking::Attempt;
@@ -434,4 +434,69 @@ fn replies_have_the_shapes_of_both_versions() {
 #[test]
 fn every_reply_is_as_redis_gives_it() {
     differential::compare();
+}
+
+#[test]
+fn a_name_that_somebody_waits_for_looks_as_if_it_were_held() {
+    let mut s = shard();
+    let token = acquire(&mut s, "b", None).expect("it is free");
+    let wants = ["a", "b"].map(|name| (Name::new(name).expect("a name"), Mode::Exclusive));
+    let op = Op::Acquire(Box::new(Acquire {
+        wants: Wants::Many(wants.into()),
+        hold: 0,
+        reentrant: false,
+        tenure: Tenure { ttl_us: Some(100 * SECOND), session: false },
+        wait: Wait::AtMost(100 * SECOND),
+        lock_delay_us: 0,
+        label: None,
+    }));
+    let waits = Command { ticket: Ticket(2), session: SessionId(0), request: None, op };
+    assert!(s.step(waits).is_empty(), "b is held");
+    assert_eq!(ask(&mut s, "SET a me NX PX 1000"), Reply::Nil);
+    assert_eq!(ask(&mut s, "SETNX a me"), Reply::Int(0));
+    assert_eq!(ask(&mut s, "EXISTS a"), Reply::Int(1));
+    assert_eq!(ask(&mut s, "GET a"), Reply::bulk("lease:0"));
+    assert!(matches!(ask(&mut s, "PTTL a"), Reply::Int(90_000..=100_000)), "when b's lease ends");
+    for line in ["SET a me", "HSET a field me", "RPUSH a me"] {
+        let Reply::Error(text) = ask(&mut s, line) else { panic!("{line} passed") };
+        assert!(text.starts_with("ERR lock a is") && text.contains("others wait"), "{text}");
+    }
+    assert_eq!(ask(&mut s, "DEL a"), Reply::Int(0), "there is nothing to be deleted");
+    assert_eq!(ask(&mut s, "DBSIZE"), Reply::Int(0));
+    let hold = HoldRef { name: Name::new("b").expect("a name"), token, hold: 0 };
+    let op = Op::Release(hold);
+    s.step(Command { ticket: Ticket(3), session: SessionId(0), request: None, op });
+    let Reply::Error(text) = ask(&mut s, "SET a me") else { panic!("it is leased") };
+    assert!(text.starts_with("LEASED"), "{text}");
+    s.check();
+}
+
+#[test]
+fn databases_are_counted_drawn_from_and_flushed_apart() {
+    let mut s = shard();
+    let one = View { db: 1, ..View::default() };
+    for n in 0..50 {
+        ask(&mut s, &format!("SET k{n} v"));
+    }
+    run(&mut s, one, "SET only v PX 50");
+    let sizes = |s: &mut Shard| [View::default(), one].map(|view| run(s, view, "DBSIZE"));
+    assert_eq!(sizes(&mut s), [Reply::Int(50), Reply::Int(1)]);
+    assert_eq!(run(&mut s, one, "RANDOMKEY"), Reply::bulk("only"));
+    let mut drawn = std::collections::BTreeSet::new();
+    for _ in 0..1000 {
+        let Reply::Bulk(key) = ask(&mut s, "RANDOMKEY") else { panic!("a key") };
+        drawn.insert(key);
+    }
+    assert_eq!(drawn.len(), 50, "every key is drawn now and then");
+    s.ahead += 100_000;
+    assert_eq!(run(&mut s, one, "RANDOMKEY"), Reply::Nil);
+    assert_eq!(sizes(&mut s), [Reply::Int(50), Reply::Int(0)]);
+    run(&mut s, one, "SET other v");
+    assert_eq!(ask(&mut s, "FLUSHDB"), Reply::OK);
+    assert_eq!(sizes(&mut s), [Reply::Int(0), Reply::Int(1)]);
+    assert_eq!(ask(&mut s, "SETNX k3 v"), Reply::Int(1));
+    assert_eq!(ask(&mut s, "FLUSHALL ASYNC"), Reply::OK);
+    assert_eq!(sizes(&mut s), [Reply::Int(0), Reply::Int(0)]);
+    assert_eq!(run(&mut s, one, "KEYS *"), Reply::Array(vec![]));
+    s.check();
 }

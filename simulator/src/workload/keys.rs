@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use leasehold_core::Keys;
 use leasehold_core::content::{Bytes, Content, Edit};
+use leasehold_core::space::{MARK, space_of};
 use leasehold_env::Disk;
 use leasehold_node::Floor;
 
@@ -13,6 +14,8 @@ use crate::disk::Chance;
 use crate::verdict::{Decision, Held, Key, KeyMap, Lawful, Violation, demand};
 
 const COLLECTIONS: u64 = 4;
+/// Where the collections are; it is emptied now and then.
+const SPACE: u8 = 1;
 
 impl<D: Disk> Simulation<D> {
     /// One decision of up to three changes, now and then abandoned.
@@ -48,7 +51,9 @@ impl<D: Disk> Simulation<D> {
     /// The keys as they are in the shard.
     pub(super) fn look_at_keys(&self) -> Lawful<KeyMap> {
         let shard = self.shard.as_ref().expect("it is open");
-        let registers = shard.core().state().registers().iter().map(|(_, register)| register);
+        let state = shard.core().state();
+        let registers = state.registers().iter().map(|(_, register)| register);
+        let registers = registers.filter(|register| !state.is_gone(register));
         let mut found = KeyMap::new();
         for register in registers.filter(|register| !register.key.starts_with(b"register-")) {
             let expires = (register.expires != 0).then_some(register.expires);
@@ -60,8 +65,10 @@ impl<D: Disk> Simulation<D> {
     }
 }
 
+/// The name of a key in the books.
 fn text_of(key: &[u8]) -> String {
-    String::from_utf8_lossy(key).into_owned()
+    let name = if space_of(key) == SPACE { &key[MARK.len() + 1..] } else { key };
+    String::from_utf8_lossy(name).into_owned()
 }
 
 fn bytes(number: u64) -> Bytes {
@@ -142,8 +149,15 @@ fn change_collection(
     chance: &mut Chance,
     decision: &mut Decision,
 ) -> Lawful {
+    if chance.percent(3) {
+        keys.empty(SPACE);
+        let gone = (0..COLLECTIONS).map(|kind| format!("key-{kind}"));
+        decision.removed.extend(gone.filter(|name| decision.keys.remove(name).is_some()));
+        return Ok(());
+    }
     let kind = chance.below(COLLECTIONS);
     let (name, now) = (format!("key-{kind}"), keys.now());
+    let key = [&MARK[..], &[SPACE], name.as_bytes()].concat();
     let mut held = match (decision.live(&name, now), kind) {
         (Some(key), _) => key.held.clone(),
         (None, 0) => Held::Hash(BTreeMap::new()),
@@ -184,7 +198,7 @@ fn change_collection(
     };
     let Some(edit) = edit else { return Ok(()) };
     let refused = |error| Violation(format!("{name} is refused: {error}"));
-    keys.edit(name.as_bytes(), edit).map_err(refused)?;
+    keys.edit(&key, edit).map_err(refused)?;
     if held.is_empty() {
         decision.removed.insert(name.clone());
         decision.keys.remove(&name);
@@ -193,7 +207,7 @@ fn change_collection(
     let mut expires = old;
     if chance.percent(20) {
         expires = Some(now + MS + chance.below(5 * SECOND));
-        keys.expire(name.as_bytes(), expires).map_err(refused)?;
+        keys.expire(&key, expires).map_err(refused)?;
     }
     decision.keys.insert(name, Key { held, expires, claimed: false });
     Ok(())

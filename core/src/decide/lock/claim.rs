@@ -24,7 +24,8 @@ impl Step<'_> {
             return None;
         }
         let slot = self.d.register_at(name.as_bytes())?;
-        (self.d.registers[slot].claim != 0).then_some(slot)
+        let key = &self.d.registers[slot];
+        (key.claim != 0 && !self.d.is_gone(key)).then_some(slot)
     }
 
     /// Token and deadline of the newest holder of a lock, whether it holds by a lease or by a key.
@@ -56,7 +57,8 @@ impl Step<'_> {
 
     /// The claim in a slot as a lock to list: its name, if it has one that no lease has too.
     pub(crate) fn claim_listed(&self, slot: u32) -> Option<Name> {
-        let text = core::str::from_utf8(&self.d.registers[slot].key).ok()?;
+        let key = &self.d.registers[slot];
+        let text = core::str::from_utf8(&key.key).ok().filter(|_| !self.d.is_gone(key))?;
         let name = Name::new(text).ok()?;
         self.d.lock_named(text).is_none().then_some(name)
     }

@@ -1,7 +1,5 @@
 //! Keys whatever they hold: whether they are there, other names for them, and all of them.
 
-use std::collections::HashSet;
-
 use leasehold_core::content::{Bytes, Content};
 
 use super::numbers::{SYNTAX, an_integer, integer, is};
@@ -10,14 +8,19 @@ use crate::Reply;
 use crate::glob;
 use crate::scene::{DATABASES, Scene, Step, client_name};
 
-/// So many places are looked at for a key at random before going on.
-const WINDOW: u32 = 256;
+/// So often a key is drawn at random before all are looked at.
+const DRAWS: usize = 100;
+/// Places that one SCAN goes through at most, whatever COUNT says: nobody else is served meanwhile.
+const SCANNED: usize = 10_000;
 
 /// DEL and UNLINK.
 pub fn del(scene: &mut Scene, args: &[&[u8]]) -> Step<Reply> {
     for key in &args[1..] {
         super::refuse_leased(scene, key)?;
     }
+    // All of them or none.
+    let there = args[1..].iter().filter(|key| scene.content(key).is_some());
+    scene.check_room(there.map(|key| key.len()))?;
     let mut count = 0;
     for key in &args[1..] {
         count += i64::from(scene.remove(key)?);
@@ -114,29 +117,10 @@ fn copy_to(
     Ok(Reply::Int(1))
 }
 
-/// Keys that this decision has made, as the shard names them: scanning does not come across them.
-fn made(scene: &Scene) -> Vec<Bytes> {
-    let changed = scene.keys.changed().filter(|name| scene.keys.get(name).is_some());
-    let mut changed: Vec<Bytes> = changed.cloned().collect();
-    if !changed.is_empty() {
-        let (placed, _) = scene.keys.scan(0, u32::MAX);
-        let placed: HashSet<Bytes> = placed.into_iter().collect();
-        changed.retain(|name| !placed.contains(name));
-    }
-    changed
-}
-
-/// All keys of all sets, as the shard names them.
-fn every(scene: &Scene) -> Vec<Bytes> {
-    let (mut found, _) = scene.keys.scan(0, u32::MAX);
-    found.extend(made(scene));
-    found
-}
-
-/// The keys of the chosen set.
+/// The keys of the chosen set, as the shard names them.
 fn all(scene: &Scene) -> Vec<Bytes> {
-    let mut found = every(scene);
-    found.retain(|name| client_name(name).0 == scene.db);
+    let (mut found, _) = scene.keys.scan(scene.db, 0, usize::MAX);
+    found.extend(scene.keys.made(scene.db).cloned());
     found
 }
 
@@ -150,43 +134,40 @@ pub fn keys(scene: &mut Scene, args: &[&[u8]]) -> Step<Reply> {
 
 /// DBSIZE.
 pub fn dbsize(scene: &mut Scene) -> Step<Reply> {
-    Ok(Reply::Int(all(scene).len() as i64))
+    Ok(Reply::Int(scene.keys.count(scene.db) as i64))
 }
 
 /// RANDOMKEY.
 pub fn randomkey(scene: &mut Scene) -> Step<Reply> {
-    let places = scene.keys.places();
-    let start = scene.random(places as usize) as u32;
-    // From somewhere to the end, then from the beginning.
-    for (mut from, upto) in [(start, places), (0, start)] {
-        while from < upto {
-            let (mut found, _) = scene.keys.scan(from, WINDOW.min(upto - from));
-            found.retain(|name| client_name(name).0 == scene.db);
-            let chosen = scene.random(found.len());
-            if let Some(name) = found.get(chosen) {
-                return Ok(Reply::bulk(client_name(name).1));
-            }
-            from = from.saturating_add(WINDOW);
+    let (db, places) = (scene.db, scene.keys.places(scene.db));
+    let made = scene.keys.made(db).count();
+    for _ in 0..DRAWS {
+        let drawn = scene.random(places + made);
+        let key = match drawn.checked_sub(places) {
+            None => scene.keys.at(db, drawn),
+            Some(place) => scene.keys.made(db).nth(place).cloned(),
+        };
+        if let Some(name) = key {
+            return Ok(Reply::bulk(client_name(&name).1));
         }
     }
-    let made = all(scene);
-    Ok(made.first().map_or(Reply::Nil, |name| Reply::bulk(client_name(name).1)))
+    // Nearly all keys have run out, or this decision has removed them.
+    let found = all(scene);
+    let drawn = scene.random(found.len());
+    Ok(found.get(drawn).map_or(Reply::Nil, |name| Reply::bulk(client_name(name).1)))
 }
 
 /// SCAN.
 pub fn scan(scene: &mut Scene, args: &[&[u8]]) -> Step<Reply> {
     let options = ScanOptions::read(args[1], &args[2..], true)?;
     let from = u32::try_from(options.cursor).unwrap_or(u32::MAX);
-    let places = u32::try_from(options.count).unwrap_or(u32::MAX);
-    let (mut found, next) = scene.keys.scan(from, places);
-    if next.is_none() && from != u32::MAX {
-        found.extend(made(scene));
+    let (mut found, next) = scene.keys.scan(scene.db, from, options.count.min(SCANNED));
+    if next.is_none() {
+        found.extend(scene.keys.made(scene.db).cloned());
     }
     let wanted = |name: &&Bytes| {
-        let (db, key) = client_name(name);
         let kind = || scene.keys.get(name).map(|seen| seen.content.kind().name());
-        db == scene.db
-            && options.matches(key)
+        options.matches(client_name(name).1)
             && options.kind.is_none_or(|wanted| kind().is_some_and(|kind| is(wanted, kind)))
     };
     let keys = found.iter().filter(wanted).map(|name| Reply::bulk(client_name(name).1));
@@ -201,9 +182,9 @@ pub fn flush(scene: &mut Scene, args: &[&[u8]], everything: bool) -> Step<Reply>
         [word] if is(word, "SYNC") || is(word, "ASYNC") => {}
         _ => return Err(SYNTAX),
     }
-    for name in if everything { every(scene) } else { all(scene) } {
-        // A key that is there is no lease.
-        let _ = scene.keys.remove(&name);
+    match everything {
+        true => scene.keys.empty_all(),
+        false => scene.keys.empty(scene.db),
     }
     Ok(Reply::OK)
 }

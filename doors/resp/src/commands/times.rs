@@ -161,7 +161,7 @@ pub fn left(scene: &mut Scene, args: &[&[u8]], unit: Unit) -> Step<Reply> {
     let name = scene.name(args[1]);
     let expires = match scene.keys.get(&name) {
         Some(seen) => seen.expires,
-        None => match scene.keys.leased(&name) {
+        None => match scene.keys.kept_away(&name) {
             Some(lease) => lease.expires,
             None => return Ok(Reply::Int(-2)),
         },

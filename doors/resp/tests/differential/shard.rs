@@ -76,6 +76,8 @@ impl Shard {
     pub fn decide<R>(&mut self, procedure: impl FnOnce(&mut Keys<'_, '_>) -> R) -> R {
         let now = self.now();
         self.log.now = now;
+        // As at the end of the node's turn before.
+        while !self.core.tick(now, &mut self.log, &mut Vec::new()) {}
         self.core.keys(now, &mut self.log, &mut Vec::new(), procedure)
     }
 
