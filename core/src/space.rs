@@ -44,6 +44,8 @@ pub(crate) struct Spaces {
     all: Vec<Space>,
     /// Where each slot is in its space's list.
     places: Vec<u32>,
+    /// The highest version up to which some space is gone: above it nothing is.
+    newest_gone: u64,
     /// How many keys are not gone.
     len: usize,
     /// Slots of keys that may be gone, to be cleared. One that is taken again stays in here.
@@ -83,7 +85,12 @@ impl Spaces {
         &mut self.all[number]
     }
 
+    #[inline]
     fn is_gone(&self, register: &Register) -> bool {
+        register.version <= self.newest_gone && self.is_below(register)
+    }
+
+    fn is_below(&self, register: &Register) -> bool {
         let space = self.all.get(usize::from(space_of(&register.key)));
         space.is_some_and(|space| register.version <= space.gone)
     }
@@ -115,6 +122,7 @@ impl Spaces {
 
     /// Everything in a space up to this version is gone.
     pub fn empty(&mut self, space: u8, version: u64) {
+        self.newest_gone = self.newest_gone.max(version);
         let space = self.space(space);
         space.gone = version;
         let slots = core::mem::take(&mut space.slots);

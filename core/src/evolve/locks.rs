@@ -247,10 +247,10 @@ impl Durable {
 
     pub(super) fn unwrite(&mut self, slot: u32, version: u64) {
         self.token_high = self.token_high.max(version);
-        if !self.is_gone(&self.registers[slot]) {
-            self.spaces.unlist(slot, &self.registers[slot].key);
+        let register = self.clear_register(slot);
+        if !self.is_gone(&register) {
+            self.spaces.unlist(slot, &register.key);
         }
-        self.clear_register(slot);
     }
 
     /// Keys of a space are gone.
@@ -268,10 +268,11 @@ impl Durable {
         }
     }
 
-    fn clear_register(&mut self, slot: u32) {
+    fn clear_register(&mut self, slot: u32) -> Register {
         let register = self.registers.remove(slot).expect("the register");
         self.claims.remove(&slot);
         self.register_index.remove(self.register_index.hash_bytes(&register.key), slot);
         self.changed.removed(register.mark, CellKey::Register(slot));
+        register
     }
 }
