@@ -1,5 +1,6 @@
 #![doc = include_str!("../docs.md")]
 
+mod acks;
 mod bells;
 mod book;
 mod checks;
@@ -26,6 +27,7 @@ use leasehold_api::engine::Engine;
 use leasehold_api::{Agreement, Deadlocks, Guarantees, Result};
 use leasehold_contenders::{InHand, LineEngine, Sessions};
 
+use crate::acks::Acks;
 use crate::bells::{Bells, Listener};
 use crate::book::Pages;
 use crate::clock::{Clock, Ticking};
@@ -50,6 +52,7 @@ pub(crate) struct Inner {
     pub lines: LineEngine<Pages>,
     pub hands: Arc<Hands>,
     pub credits: Credits,
+    pub acks: Acks,
     /// Names this engine among those that share the schema.
     pub home: i64,
 }
@@ -110,7 +113,8 @@ pub async fn connect(url: &str) -> Result<Engine> {
     let lines = LineEngine::new(pages, sessions, Some(in_hand));
     let home = (random() >> 1).cast_signed();
     let credits = Credits::default();
-    let inner = Inner { server, bells, clock, lines: lines.clone(), hands, credits, home };
+    let acks = Acks::default();
+    let inner = Inner { server, bells, clock, lines: lines.clone(), hands, credits, acks, home };
     let life = Arc::new(Life { _listener: listener, ticking: Mutex::default() });
     let engine = PostgresEngine { inner: Arc::new(inner), guarantees, life };
     Ok(Engine {
