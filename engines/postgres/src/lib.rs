@@ -18,6 +18,7 @@ mod schema;
 mod server;
 mod take;
 mod tls;
+mod turn;
 
 use std::ops::Deref;
 use std::sync::{Arc, Mutex};
@@ -35,6 +36,7 @@ use crate::config::Config;
 use crate::consume::Credits;
 use crate::hands::Hands;
 use crate::server::Server;
+use crate::turn::Turns;
 
 /// What one PostgreSQL server promises that is set up well. An engine that is connected to one
 /// with `synchronous_commit = off` or `fsync = off` promises less.
@@ -103,7 +105,8 @@ pub async fn connect(url: &str) -> Result<Engine> {
     let guarantees = connected.settings.weaken(GUARANTEES);
     let connect::Connected { server, bells, clock, listener, .. } = connected;
     let sessions = Arc::new(Sessions::default());
-    let pages = Arc::new(Pages { server: server.clone(), bells: bells.clone(), guarantees });
+    let turns = Arc::new(Turns::new(server.clone()));
+    let pages = Arc::new(Pages { server: server.clone(), bells: bells.clone(), turns, guarantees });
     let hands = Arc::new(Hands {
         server: server.clone(),
         sessions: sessions.clone(),
