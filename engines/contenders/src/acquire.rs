@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use crate::bell::{self, Awaited, Bell, LOOK};
 use crate::engine::{Inner, us};
 use crate::lines::{Line, Lines, PATIENCE, Patience, Step, change, read};
+use crate::turns::Who;
 use crate::{Book, Contender, Key, Seen, SessionState, Watch, limits, line, operation};
 
 /// How long a contender without a session stands in line without a sign of life.
@@ -120,7 +121,10 @@ impl<B: Book> Acquiring<B> {
     }
 
     async fn take(&mut self) -> Result<(u64, u32, Lines)> {
-        let guess = (!self.ask.reentrant).then(|| Lines::empty(&self.names));
+        let guess = match self.ask.reentrant {
+            true => read(&*self.inner.book, &self.names, &mut self.patience).await?,
+            false => Lines::empty(&self.names),
+        };
         let (mut standing, mut lines) = self.join(guess).await?;
         loop {
             match standing {
@@ -128,7 +132,7 @@ impl<B: Book> Acquiring<B> {
                 Standing::Waits => {}
                 // It showed no sign of life for too long, or an operator sent all away.
                 Standing::Out => {
-                    (standing, lines) = self.join(Some(lines)).await?;
+                    (standing, lines) = self.join(lines).await?;
                     continue;
                 }
             }
@@ -141,8 +145,8 @@ impl<B: Book> Acquiring<B> {
     }
 
     /// Puts the contender into the lines.
-    async fn join(&mut self, guess: Option<Lines>) -> Result<(Standing, Lines)> {
-        let (ask, id, names) = (self.ask.clone(), self.id.clone(), self.names.clone());
+    async fn join(&mut self, guess: Lines) -> Result<(Standing, Lines)> {
+        let (ask, id) = (self.ask.clone(), self.id.clone());
         let new = self.contender();
         let step = |lines: &mut Lines, maybe_done: bool| {
             if maybe_done && stands(lines, &id) != Standing::Out {
@@ -176,8 +180,13 @@ impl<B: Book> Acquiring<B> {
             }
             Ok(Step::Write(if room { Standing::Holds(0, 1) } else { Standing::Waits }))
         };
-        let patience = &mut self.patience;
-        let (standing, lines) = change(&*self.inner.book, guess, &names, patience, step).await?;
+        // Who does not wait is written down once at most.
+        let who = (self.ask.wait != Wait::No).then(|| Who::Comer {
+            gone: self.gone.clone(),
+            asked: self.asked,
+            wait: self.ask.wait,
+        });
+        let (standing, lines) = change(&self.inner, guess, &mut self.patience, who, step).await?;
         let standing = match standing {
             // The token is the version of the write.
             Standing::Holds(0, _) => stands(&lines, &self.id),
@@ -274,7 +283,6 @@ impl<B: Book> Acquiring<B> {
     /// Finds out where the contender stands, and writes down that it is alive, or that it holds.
     async fn look(&mut self, lines: Lines) -> Result<(Standing, Lines)> {
         let (id, ttl, lease) = (self.id.clone(), self.ask.ttl.map(us), self.lease());
-        let names = self.names.clone();
         let step = |lines: &mut Lines, _: bool| {
             let standing = stands(lines, &id);
             let now = lines.now;
@@ -300,7 +308,7 @@ impl<B: Book> Acquiring<B> {
                 _ => Ok(Step::Write(standing)),
             }
         };
-        change(&*self.inner.book, Some(lines), &names, &mut self.patience, step).await
+        change(&self.inner, lines, &mut self.patience, Some(Who::Inside), step).await
     }
 
     /// Leaves no trace in the lines.
@@ -316,7 +324,12 @@ impl<B: Book> Acquiring<B> {
             }
             Ok(if was_there { Step::Write(()) } else { Step::Leave(()) })
         };
-        let gone = change(&*self.inner.book, None, &self.names, &mut patience, step).await;
+        let gone = match read(&*self.inner.book, &self.names, &mut patience).await {
+            Ok(lines) => {
+                change(&self.inner, lines, &mut patience, Some(Who::Inside), step).await.map(drop)
+            }
+            Err(error) => Err(error),
+        };
         if let Err(error) = gone {
             let name = &self.names[0];
             tracing::warn!(lock = %name, %error, "a waiter could not leave; its lease ends it");

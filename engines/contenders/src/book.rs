@@ -157,6 +157,13 @@ pub trait Book: Send + Sync + 'static {
     /// `max` of them.
     async fn list(&self, space: Space, prefix: &[u8], after: u32, max: u32) -> Result<Vec<Key>>;
 
+    /// Waits, for so long at most, until none of those in other processes is at it who come to this
+    /// line and have failed to write it as often. Stores that can keep them in order save them
+    /// tries; it decides nothing. It is over when what is given is dropped; `None`: go without.
+    async fn turn(&self, _key: &Key, _at_most: Duration) -> Option<Box<dyn Send>> {
+        None
+    }
+
     /// A contender comes: for stores whose only way to wake a waiter is something that the
     /// contender holds. It is hung before the contender stands in line.
     async fn hang(&self, _bell: &str) -> Result<()> {

@@ -13,6 +13,7 @@ use leasehold_api::{Error, ErrorKind, Guarantees, Result};
 use tokio::time::Instant;
 
 use crate::lines::{Lines, Patience, Step, change, read};
+use crate::turns::{Turns, Who};
 use crate::{Book, Contender, InHand, Key, Seen, Sessions, Space, Watch, acquire, limits, line};
 
 /// Waiters shown of one lock.
@@ -39,6 +40,7 @@ pub(crate) struct Inner<B: Book> {
     /// Lines as they were when a hold was last written, by token: mostly nobody has come since,
     /// and a release takes one round trip. A wrong memory costs nothing.
     remembered: Mutex<HashMap<u64, Lines>>,
+    pub turns: Turns,
 }
 
 /// The refusal of a hold that is not there any more.
@@ -53,8 +55,8 @@ fn stale(hold: &HoldRef) -> Error {
 impl<B: Book> LineEngine<B> {
     /// Over a book, with sessions that an engine's queues share.
     pub fn new(book: Arc<B>, sessions: Arc<Sessions>, in_hand: Option<Arc<dyn InHand>>) -> Self {
-        let remembered = Mutex::default();
-        Self { inner: Arc::new(Inner { book, sessions, in_hand, remembered }) }
+        let (remembered, turns) = (Mutex::default(), Turns::default());
+        Self { inner: Arc::new(Inner { book, sessions, in_hand, remembered, turns }) }
     }
 
     /// Forgets what is remembered of a hold that was released by other means, such as a commit.
@@ -128,7 +130,6 @@ impl<B: Book> Inner<B> {
         limits::name(&hold.name)?;
         let mut patience = Patience::usual();
         let lines = self.covered(hold, &mut patience).await?;
-        let names = lines.names();
         let at = lines.lines.iter().position(|line| line.name == hold.name).unwrap_or(0);
         let session = hold.session.as_ref().map_or(0, |session| session.id);
         let step = |lines: &mut Lines, maybe_done: bool| {
@@ -151,7 +152,7 @@ impl<B: Book> Inner<B> {
             let until = list[place].until();
             Ok(Step::Before(until, with(lines, place)))
         };
-        change(&*self.book, Some(lines), &names, &mut patience, step).await
+        change(self, lines, &mut patience, Some(Who::Inside), step).await
     }
 
     async fn renew(&self, hold: &HoldRef, ttl: Duration) -> Result<()> {
@@ -240,9 +241,8 @@ impl<B: Book> Inner<B> {
             let mut patience = Patience::usual();
             let hold = HoldRef { name: name.clone(), token, hold: 0, session: None };
             let lines = self.covered(&hold, &mut patience).await?;
-            let names = lines.names();
-            let (found, lines) =
-                change(&*self.book, Some(lines), &names, &mut patience, alive).await?;
+            let who = Some(Who::Inside);
+            let (found, lines) = change(self, lines, &mut patience, who, alive).await?;
             match found {
                 true => self.remember(token, lines),
                 false => state.unbind(&name, token),
@@ -276,7 +276,9 @@ impl<B: Book> Inner<B> {
                 }
                 Ok(Step::Write(tokens.len() as u32))
             };
-            let (count, _) = change(&*self.book, None, &names, &mut patience, step).await?;
+            let lines = read(&*self.book, &names, &mut patience).await?;
+            let who = Some(Who::Inside);
+            let (count, _) = change(self, lines, &mut patience, who, step).await?;
             if wider.is_empty() {
                 for bell in bells {
                     self.book.take_down(&bell).await;
@@ -492,7 +494,6 @@ impl<B: Book> Inner<B> {
     async fn end_bound(&self, hold: &HoldRef) -> Result<()> {
         let mut patience = Patience::usual();
         let lines = self.covered(hold, &mut patience).await?;
-        let names = lines.names();
         let mut bells = Vec::new();
         let step = |lines: &mut Lines, _: bool| {
             let mine = own(lines, hold.token).map(|own| own.id.clone());
@@ -502,7 +503,7 @@ impl<B: Book> Inner<B> {
             }
             Ok(if bells.is_empty() { Step::Leave(()) } else { Step::Write(()) })
         };
-        change(&*self.book, Some(lines), &names, &mut patience, step).await?;
+        change(self, lines, &mut patience, Some(Who::Inside), step).await?;
         self.forget(hold.token);
         for bell in bells {
             self.book.take_down(&bell).await;

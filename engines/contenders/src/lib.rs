@@ -27,6 +27,7 @@ pub mod line;
 mod lines;
 mod registers;
 mod sessions;
+mod turns;
 
 pub use acquire::too_late;
 pub use book::{Book, Change, Entry, Key, Seen, Space, Swapped, To, Watch};

@@ -7,12 +7,20 @@ use leasehold_api::{Error, ErrorKind, Result};
 use tokio::time::{Instant, sleep_until};
 
 use crate::bell::{self, Rung};
+use crate::engine::Inner;
+use crate::turns::{Turn, Who};
 use crate::{Book, Change, Contender, Key, Seen, Swapped, To, contender, jittered};
 
 /// How long an engine that is out of reach is waited for, where nobody says how long.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 /// The first pause before asking again, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
+
+/// How often who comes may fail to write before it waits for its turn among all processes. Once is
+/// for the guess, once for somebody who was faster by chance.
+const FAILURES: u32 = 3;
+/// How long it waits for that.
+const TURN: Duration = Duration::from_secs(1);
 
 /// One line and the version of its entry; 0: it has none.
 #[derive(Debug, Clone)]
@@ -164,38 +172,94 @@ pub(crate) async fn read<B: Book>(
 /// Changes lines: asks `step` what to do with them as they are, and asks again whenever somebody
 /// else was faster. `step` is told whether an earlier write may have been carried out although no
 /// answer came; it must find its own traces then. Gives the lines as they are afterwards.
+///
+/// Nobody waits for a turn who has nothing to write, or says `None` for whose it is.
 pub(crate) async fn change<B: Book, R>(
-    book: &B,
-    guess: Option<Lines>,
-    names: &[Arc<str>],
+    inner: &Inner<B>,
+    guess: Lines,
     patience: &mut Patience,
+    who: Option<Who>,
     mut step: impl FnMut(&mut Lines, bool) -> Result<Step<R>>,
 ) -> Result<(R, Lines)> {
-    let mut maybe_done = false;
-    let mut lines = match guess {
-        Some(guess) => guess,
-        None => read(book, names, patience).await?,
-    };
+    let (book, names) = (&*inner.book, guess.names());
+    let (mut lines, mut who, mut turn) = (guess, who, None::<Turn<'_>>);
+    let (mut maybe_done, mut is_inherited) = (false, false);
+    let is_comer = matches!(who, Some(Who::Comer { .. }));
+    let (mut failures, mut _held) = (0, None);
     loop {
         let before = lines.clone();
         lines.prune();
-        let (until, answer) = match step(&mut lines, maybe_done)? {
-            Step::Leave(answer) => return Ok((answer, lines)),
-            Step::Write(answer) => (None, answer),
-            Step::Before(until, answer) => (until, answer),
+        let (until, answer) = match step(&mut lines, maybe_done) {
+            Ok(Step::Write(answer)) => (None, answer),
+            Ok(Step::Before(until, answer)) => (until, answer),
+            // Only a swap finds out whether they are still as somebody else has seen them.
+            Ok(Step::Leave(_)) | Err(_) if is_inherited => {
+                lines = read(book, &names, patience).await?;
+                is_inherited = false;
+                continue;
+            }
+            Ok(Step::Leave(answer)) => {
+                if let Some(turn) = turn {
+                    turn.leave(&before);
+                }
+                return Ok((answer, lines));
+            }
+            Err(error) => return Err(error),
         };
+        if let Some(who) = who.take() {
+            let taken = inner.turns.take(&names, &who).await?;
+            let newer = taken.newer(&before);
+            turn = Some(taken);
+            if let Some(newer) = newer {
+                (lines, is_inherited) = (newer, true);
+                continue;
+            }
+        }
         let changes = lines.changes(&before);
         lines = match book.swap(&changes, until).await {
             Ok(Swapped::Done { version, now }) => {
                 lines.written(version, now, &changes);
+                if let Some(turn) = turn {
+                    turn.leave(&lines);
+                }
                 return Ok((answer, lines));
             }
-            Ok(Swapped::Changed(seen)) => Lines::of(names, &seen)?,
+            Ok(Swapped::Changed(seen)) => {
+                failures += 1;
+                if is_comer && failures == FAILURES {
+                    _held = among_processes(book, &names, turn.as_mut()).await;
+                    read(book, &names, patience).await?
+                } else {
+                    Lines::of(&names, &seen)?
+                }
+            }
             Err(error) => {
+                if let Some(turn) = turn.take() {
+                    turn.disband();
+                }
+                _held = None;
                 patience.after(error).await?;
                 maybe_done = true;
-                read(book, names, patience).await?
+                read(book, &names, patience).await?
             }
         };
+        is_inherited = false;
     }
+}
+
+/// Waits for a turn among all processes; others of this one may write meanwhile.
+async fn among_processes<B: Book>(
+    book: &B,
+    names: &[Arc<str>],
+    mut turn: Option<&mut Turn<'_>>,
+) -> Option<Box<dyn Send>> {
+    if let Some(turn) = &mut turn {
+        turn.step_aside();
+    }
+    // All choose the same line of several.
+    let held = book.turn(&Key::lock(names.iter().min()?), TURN).await;
+    if let Some(turn) = turn {
+        turn.step_back().await;
+    }
+    held
 }

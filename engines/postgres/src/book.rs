@@ -13,12 +13,14 @@ use tokio_postgres::types::ToSql;
 use crate::bells::{Bell, Bells};
 use crate::error::odd;
 use crate::server::{Server, TRIES};
+use crate::turn::Turns;
 
 /// Entries in PostgreSQL.
 #[derive(Debug, Clone)]
 pub(crate) struct Pages {
     pub server: Arc<Server>,
     pub bells: Arc<Bells>,
+    pub turns: Arc<Turns>,
     pub guarantees: Guarantees,
 }
 
@@ -182,6 +184,10 @@ impl Book for Pages {
         // Coming back at the end of the time is all the same to the caller.
         timeout(at_most, hearing.rung()).await.ok();
         Ok(None)
+    }
+
+    async fn turn(&self, key: &Key, at_most: Duration) -> Option<Box<dyn Send>> {
+        self.turns.wait(&key.name, at_most).await
     }
 
     async fn list(&self, space: Space, prefix: &[u8], after: u32, max: u32) -> Result<Vec<Key>> {

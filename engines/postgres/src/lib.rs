@@ -1,5 +1,6 @@
 #![doc = include_str!("../docs.md")]
 
+mod acks;
 mod bells;
 mod book;
 mod checks;
@@ -17,6 +18,7 @@ mod schema;
 mod server;
 mod take;
 mod tls;
+mod turn;
 
 use std::ops::Deref;
 use std::sync::{Arc, Mutex};
@@ -26,6 +28,7 @@ use leasehold_api::engine::Engine;
 use leasehold_api::{Agreement, Deadlocks, Guarantees, Result};
 use leasehold_contenders::{InHand, LineEngine, Sessions};
 
+use crate::acks::Acks;
 use crate::bells::{Bells, Listener};
 use crate::book::Pages;
 use crate::clock::{Clock, Ticking};
@@ -33,6 +36,7 @@ use crate::config::Config;
 use crate::consume::Credits;
 use crate::hands::Hands;
 use crate::server::Server;
+use crate::turn::Turns;
 
 /// What one PostgreSQL server promises that is set up well. An engine that is connected to one
 /// with `synchronous_commit = off` or `fsync = off` promises less.
@@ -50,6 +54,7 @@ pub(crate) struct Inner {
     pub lines: LineEngine<Pages>,
     pub hands: Arc<Hands>,
     pub credits: Credits,
+    pub acks: Acks,
     /// Names this engine among those that share the schema.
     pub home: i64,
 }
@@ -100,7 +105,8 @@ pub async fn connect(url: &str) -> Result<Engine> {
     let guarantees = connected.settings.weaken(GUARANTEES);
     let connect::Connected { server, bells, clock, listener, .. } = connected;
     let sessions = Arc::new(Sessions::default());
-    let pages = Arc::new(Pages { server: server.clone(), bells: bells.clone(), guarantees });
+    let turns = Arc::new(Turns::new(server.clone()));
+    let pages = Arc::new(Pages { server: server.clone(), bells: bells.clone(), turns, guarantees });
     let hands = Arc::new(Hands {
         server: server.clone(),
         sessions: sessions.clone(),
@@ -110,7 +116,8 @@ pub async fn connect(url: &str) -> Result<Engine> {
     let lines = LineEngine::new(pages, sessions, Some(in_hand));
     let home = (random() >> 1).cast_signed();
     let credits = Credits::default();
-    let inner = Inner { server, bells, clock, lines: lines.clone(), hands, credits, home };
+    let acks = Acks::default();
+    let inner = Inner { server, bells, clock, lines: lines.clone(), hands, credits, acks, home };
     let life = Arc::new(Life { _listener: listener, ticking: Mutex::default() });
     let engine = PostgresEngine { inner: Arc::new(inner), guarantees, life };
     Ok(Engine {

@@ -144,11 +144,11 @@ impl PostgresEngine {
         if receipts.is_empty() {
             return Ok(0);
         }
-        let request = &crate::request().to_be_bytes()[..];
-        let mut arguments: Vec<&(dyn tokio_postgres::types::ToSql + Sync)> = vec![&request];
-        arguments.extend(all.arguments());
-        arguments.push(&self.home);
-        self.server.rows(&self.server.call("settle", 7), &arguments).await?;
+        if verdict == Verdict::Ack {
+            self.inner.ack(all).await?;
+        } else {
+            self.inner.settle(&crate::request().to_be_bytes(), &all).await?;
+        }
         self.credits.settled(receipts);
         Ok(receipts.len() as u32)
     }

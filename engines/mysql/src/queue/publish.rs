@@ -30,6 +30,14 @@ struct Looked {
     remembered: BTreeSet<(u64, [u8; 16])>,
 }
 
+/// What a batch puts in, as rows; many go with one statement.
+#[derive(Default)]
+struct Rows {
+    messages: Vec<Sql>,
+    /// Message ids that a queue takes, and for how long, microseconds.
+    ids: BTreeMap<(u64, [u8; 16]), u64>,
+}
+
 pub(crate) fn fingerprint(text: &str) -> [u8; 16] {
     hash(&[text.as_bytes()])
 }
@@ -56,14 +64,18 @@ impl Queues {
         let looked = look(tx, publishes, &targets).await?;
         let mut answers = Vec::with_capacity(publishes.len());
         let mut taken = looked.remembered;
-        let mut trim = Names::new();
+        let (mut rows, mut trim) = (Rows::default(), Names::new());
         for (publish, target) in publishes.iter().zip(targets) {
             let known = publish.request.and_then(|request| looked.answered.get(&request.0));
             let answer = match (known, target) {
                 (Some(known), _) => Ok(*known),
                 (None, Err(error)) => Err(error),
                 (None, Ok(names)) => {
-                    self.put_in(tx, publish, &names, &mut taken, &mut trim).await?
+                    let answer = put_in(tx, publish, &names, &mut taken, &mut rows);
+                    if answer.is_ok() {
+                        trim.extend(names.into_iter().filter(|name| drops(tx, name)));
+                    }
+                    answer
                 }
             };
             if whole && let Err(error) = answer {
@@ -71,6 +83,7 @@ impl Queues {
             }
             answers.push(answer);
         }
+        rows.put(tx).await?;
         remember(tx, publishes, &answers, &looked.answered).await?;
         self.trim(tx, trim).await?;
         Ok(answers)
@@ -103,59 +116,57 @@ impl Queues {
             }
         }
     }
+}
 
-    /// Puts a message into its queues.
-    async fn put_in(
-        &self,
-        tx: &mut Tx<'_>,
-        publish: &Publish,
-        names: &Names,
-        taken: &mut BTreeSet<(u64, [u8; 16])>,
-        trim: &mut Names,
-    ) -> std::result::Result<Result<Published>, Fault> {
-        let message = &publish.message;
-        let due = match due(message.due, tx.now) {
-            Ok(due) => due,
-            Err(error) => return Ok(Err(error)),
+/// Puts a message into its queues.
+fn put_in(
+    tx: &mut Tx<'_>,
+    publish: &Publish,
+    names: &Names,
+    taken: &mut BTreeSet<(u64, [u8; 16])>,
+    rows: &mut Rows,
+) -> Result<Published> {
+    let message = &publish.message;
+    let due = due(message.due, tx.now)?;
+    let id = message.id.as_deref().map(fingerprint);
+    let (mut into, mut duplicates) = (Vec::new(), 0);
+    for name in names {
+        let Some(queue) = tx.locked(name) else {
+            // A binding's queue may have gone just now; one that was named must be there.
+            match publish.target {
+                Target::Queue(_) => return Err(no_queue(name)),
+                Target::Exchange(..) => continue,
+            }
         };
-        let id = message.id.as_deref().map(fingerprint);
-        let (mut into, mut duplicates) = (Vec::new(), 0);
-        for name in names {
-            let Some(queue) = tx.locked(name) else {
-                // A binding's queue may have gone just now; one that was named must be there.
-                match publish.target {
-                    Target::Queue(_) => return Ok(Err(no_queue(name))),
-                    Target::Exchange(..) => continue,
-                }
-            };
-            if let (Some(id), Some(_)) = (id, queue.config.dedup)
-                && taken.contains(&(queue.id, id))
-            {
-                duplicates += 1;
-                continue;
-            }
-            if is_full(tx, &queue, message.body.len()) {
-                let wrong = format!("queue {name} is full; take messages out first");
-                return Ok(Err(Error::new(ErrorKind::Full, wrong)));
-            }
-            into.push(queue);
+        if let (Some(id), Some(_)) = (id, queue.config.dedup)
+            && taken.contains(&(queue.id, id))
+        {
+            duplicates += 1;
+            continue;
         }
-        if into.is_empty() && duplicates == 0 && publish.mandatory {
-            let wrong = "no queue takes the message; bind one";
-            return Ok(Err(Error::new(ErrorKind::Unroutable, wrong)));
+        if is_full(tx, &queue, message.body.len()) {
+            let wrong = format!("queue {name} is full; take messages out first");
+            return Err(Error::new(ErrorKind::Full, wrong));
         }
-        for queue in &into {
-            if let (Some(id), Some(window)) = (id, queue.config.dedup) {
-                taken.insert((queue.id, id));
-                put_id(tx, queue.id, &id, us(window)).await?;
-            }
-            if queue.config.overflow == Overflow::DropOldest {
-                trim.insert(queue.name.clone());
-            }
-        }
-        put_message(tx, publish, &into, due).await?;
-        Ok(Ok(Published { queues: into.len() as u32, duplicates }))
+        into.push(queue);
     }
+    if into.is_empty() && duplicates == 0 && publish.mandatory {
+        let wrong = "no queue takes the message; bind one";
+        return Err(Error::new(ErrorKind::Unroutable, wrong));
+    }
+    for queue in &into {
+        if let (Some(id), Some(window)) = (id, queue.config.dedup) {
+            taken.insert((queue.id, id));
+            rows.ids.insert((queue.id, id), us(window));
+        }
+    }
+    rows.add(tx, publish, &into, due);
+    Ok(Published { queues: into.len() as u32, duplicates })
+}
+
+/// Whether a locked queue drops its oldest when it is too full.
+fn drops(tx: &Tx<'_>, name: &str) -> bool {
+    tx.locked(name).is_some_and(|queue| queue.config.overflow == Overflow::DropOldest)
 }
 
 /// Whether a queue that refuses is full.
@@ -240,23 +251,14 @@ async fn remember(
     let done = publishes.iter().zip(answers);
     let done = done.filter_map(|(one, answer)| Some((one.request?.0, *answer.as_ref().ok()?)));
     let done: BTreeMap<u128, Published> = done.filter(|(id, _)| !before.contains_key(id)).collect();
-    for (id, answer) in done {
+    let rows = done.into_iter().map(|(id, answer)| {
         let answer = serde_json::to_vec(&(answer.queues, answer.duplicates)).expect("numbers");
-        remember_answer(tx, id, &answer).await?;
-    }
-    Ok(())
-}
-
-/// Remembers the answer to a request. If an earlier try of it got through meanwhile that is an
-/// error, and the transaction begins anew.
-async fn remember_answer(
-    tx: &mut Tx<'_>,
-    id: u128,
-    answer: &[u8],
-) -> std::result::Result<(), Fault> {
-    let sql = tx.sql("INSERT INTO {}requests (id,until,answer) VALUES (");
-    let sql = sql.bytes(&id.to_be_bytes()).add(",@n+").number(REMEMBERED).add(",");
-    tx.put(sql.bytes(answer).add(");")).await
+        let sql = Sql::new("(").bytes(&id.to_be_bytes()).add(",@n+").number(REMEMBERED);
+        sql.add(",").bytes(&answer).add(")")
+    });
+    // If an earlier try of one got through meanwhile that is an error, and the transaction begins
+    // anew.
+    tx.put_rows("INSERT INTO {}requests (id,until,answer) VALUES ", rows.collect()).await
 }
 
 /// Remembers the version that a commit wrote, which is in `@v`.
@@ -269,53 +271,55 @@ pub(crate) async fn remember_answer_of_commit(
     tx.put(sql.add(",CAST(@v AS CHAR));")).await
 }
 
-async fn put_id(
-    tx: &mut Tx<'_>,
-    queue: u64,
-    id: &[u8; 16],
-    window: u64,
-) -> std::result::Result<(), Fault> {
-    let sql = tx.sql("DELETE FROM {}ids WHERE queue=").number(queue).add(" AND id=").bytes(id);
-    let sql = sql.add(" AND until<=@n;");
-    // A duplicate that came in between is an error, and the transaction begins anew.
-    let sql = sql.and(tx.sql("INSERT INTO {}ids (queue,id,until) VALUES ("));
-    let sql = sql.number(queue).add(",").bytes(id).add(",@n+").number(window).add(");");
-    tx.put(sql).await
-}
-
 /// The value of `turn` of a message that waits: the highest priority first.
 pub(crate) fn turn(lane: u8) -> u64 {
     u64::from(PRIORITY_MAX - lane.min(PRIORITY_MAX))
 }
 
-async fn put_message(
-    tx: &mut Tx<'_>,
-    publish: &Publish,
-    into: &[Known],
-    due: Option<u64>,
-) -> std::result::Result<(), Fault> {
-    let message = &publish.message;
-    let head = Head::of(publish).write();
-    let keyed = message.key.as_deref().map(fingerprint);
-    for queue in into {
-        let lane = message.priority.min(queue.config.priority_max);
-        let ttl = [message.ttl, queue.config.ttl].into_iter().flatten().min();
-        let dies = ttl.map(|ttl| due.unwrap_or(tx.now).saturating_add(us(ttl)));
-        let sql = tx.sql(
-            "INSERT INTO {}messages (queue,ready,turn,lane,held,token,session,\
-                          attempts,keyed,dies,bytes,published,head,body) VALUES (",
-        );
-        let sql = sql.number(queue.id).add(if due.is_none() { ",1," } else { ",0," });
-        let sql = sql.number(due.unwrap_or_else(|| turn(lane))).add(",").number(lane);
-        let sql = sql.add(",0,0,0,0,").bytes_or_null(keyed.as_ref().map(|key| &key[..]));
-        let sql = sql.add(",").number_or_null(dies).add(",").number(message.body.len() as u64);
-        let sql = sql.add(",@n,").bytes(&head).add(",").bytes(&message.body).add(");");
-        tx.put(sql).await?;
-        let bytes = message.body.len() as i64;
-        let sums = tx.sums(queue.id);
-        sums.totals.published += 1;
-        (sums.messages, sums.bytes) = (sums.messages + 1, sums.bytes + bytes);
-        tx.woken.insert(queue.id);
+impl Rows {
+    /// Adds a message as a row of each queue that it comes into.
+    fn add(&mut self, tx: &mut Tx<'_>, publish: &Publish, into: &[Known], due: Option<u64>) {
+        let message = &publish.message;
+        let head = Head::of(publish).write();
+        let keyed = message.key.as_deref().map(fingerprint);
+        for queue in into {
+            let lane = message.priority.min(queue.config.priority_max);
+            let ttl = [message.ttl, queue.config.ttl].into_iter().flatten().min();
+            let dies = ttl.map(|ttl| due.unwrap_or(tx.now).saturating_add(us(ttl)));
+            let sql = Sql::new("(").number(queue.id);
+            let sql = sql.add(if due.is_none() { ",1," } else { ",0," });
+            let sql = sql.number(due.unwrap_or_else(|| turn(lane))).add(",").number(lane);
+            let sql = sql.add(",0,0,0,0,").bytes_or_null(keyed.as_ref().map(|key| &key[..]));
+            let sql = sql.add(",").number_or_null(dies).add(",");
+            let sql = sql.number(message.body.len() as u64).add(",@n,");
+            self.messages.push(sql.bytes(&head).add(",").bytes(&message.body).add(")"));
+            let bytes = message.body.len() as i64;
+            let sums = tx.sums(queue.id);
+            sums.totals.published += 1;
+            (sums.messages, sums.bytes) = (sums.messages + 1, sums.bytes + bytes);
+            tx.woken.insert(queue.id);
+        }
     }
-    Ok(())
+
+    /// Puts them in, the messages in the order in which they were added.
+    async fn put(self, tx: &mut Tx<'_>) -> std::result::Result<(), Fault> {
+        let Self { messages, ids } = self;
+        if !ids.is_empty() {
+            let sql = tx.sql("DELETE FROM {}ids WHERE until<=@n AND (");
+            let sql = sql.joined(ids.keys(), " OR ", |sql, (queue, id)| {
+                sql.add("(queue=").number(*queue).add(" AND id=").bytes(id).add(")")
+            });
+            tx.put(sql.add(");")).await?;
+        }
+        let row = |((queue, id), window): ((u64, [u8; 16]), u64)| {
+            let sql = Sql::new("(").number(queue).add(",").bytes(&id).add(",@n+");
+            sql.number(window).add(")")
+        };
+        // A duplicate that came in between is an error, and the transaction begins anew.
+        let ids = ids.into_iter().map(row).collect();
+        tx.put_rows("INSERT INTO {}ids (queue,id,until) VALUES ", ids).await?;
+        let into = "INSERT INTO {}messages (queue,ready,turn,lane,held,token,session,attempts,\
+                    keyed,dies,bytes,published,head,body) VALUES ";
+        tx.put_rows(into, messages).await
+    }
 }

@@ -120,6 +120,20 @@ impl<'l> Tx<'l> {
         Ok(())
     }
 
+    /// Rows of one table, with as few statements as its packets allow; they go with the next ones.
+    pub async fn put_rows(&mut self, into: &str, rows: Vec<Sql>) -> std::result::Result<(), Fault> {
+        let most = self.packet / 4;
+        let mut rows = rows.into_iter().peekable();
+        while let Some(first) = rows.next() {
+            let mut sql = self.sql(into).and(first);
+            while let Some(next) = rows.next_if(|next| sql.len() + next.len() < most) {
+                sql = sql.add(",").and(next);
+            }
+            self.put(sql.add(";")).await?;
+        }
+        Ok(())
+    }
+
     /// Entries of the book, which this transaction has locked.
     pub async fn read(&mut self, keys: &[Key]) -> std::result::Result<Seen, Fault> {
         let mut answers = self.ask(crate::book::read(self.tables, keys)).await?;

@@ -97,7 +97,64 @@ begin
     return row(cardinality(arrivals), duplicates, null::text, null::text)::{schema}.published;
 end $$;
 
--- Publishes messages, each by itself. `lazy`: the confirm does not wait for the disk.
+-- Remembers requests of messages that one queue takes each; false, and nothing, if one is known.
+create function {schema}.begin_plain(requests bytea[]) returns boolean language plpgsql as $$
+declare
+    begun bytea[];
+begin
+    with new as (
+        insert into {schema}.requests (id, until, answer)
+        select x.id, {schema}.now_us() + 120000000, '1 0'
+        from unnest(requests) with ordinality x(id, i) order by x.i
+        on conflict (id) do nothing returning id
+    )
+    select array_agg(id) into begun from new;
+    if cardinality(begun) = cardinality(requests) then
+        return true;
+    end if;
+    delete from {schema}.requests r where r.id = any (begun);
+    return false;
+end $$;
+
+-- Puts messages into their queues, which are locked, have no bounds and look at no message id.
+create function {schema}.put_plain(
+    into_queues bigint[], keys text[], bodies bytea[], levels smallint[], okeys bytea[],
+    mids bytea[], ttls bigint[], delays bigint[], dues bigint[], headers bytea[]
+) returns void language plpgsql as $$
+declare
+    now_at bigint := {schema}.now_us();
+    within bigint;
+begin
+    -- The places are in the order of the messages, as they are taken after the sort.
+    with put as (
+        insert into {schema}.messages (id, queue, state, priority, place, key, at, expires, level,
+            published, exchange, routing_key, message_id, headers, body)
+        select p.place, p.queue, case when p.at is null then 0 else 1 end, p.priority, p.place,
+            p.okey, p.at, coalesce(p.at, now_at) + p.lives, p.level, now_at, '', p.key, p.mid,
+            p.headers, p.body
+        from (
+            select nextval('{schema}.places') as place, o.* from (
+                select q.id as queue, least(x.level, q.priority_max) as priority, x.level, x.okey,
+                    nullif(greatest(coalesce(now_at + x.delay, x.due), now_at), now_at) as at,
+                    least(x.ttl, q.ttl) as lives, x.key, x.mid, x.headers, x.body
+                from unnest(into_queues, keys, bodies, levels, okeys, mids, ttls, delays, dues,
+                    headers) with ordinality
+                    x(queue, key, body, level, okey, mid, ttl, delay, due, headers, i)
+                join {schema}.queues q on q.id = x.queue order by x.i
+            ) o
+        ) p returning at, expires
+    )
+    select least(min(p.at), min(p.expires)) - now_at into within from put p;
+    perform {schema}.tally(x.queue, count(*), sum(length(x.body))::bigint,
+        published_by => count(*))
+    from unnest(into_queues, bodies) x(queue, body) group by x.queue;
+    if within is not null then
+        perform {schema}.tell_time(within);
+    end if;
+end $$;
+
+-- Publishes messages, each by itself. Those in a row that reach one queue each, which need not be
+-- asked whether it takes them, are put in together. `lazy`: the confirm does not wait for the disk.
 create function {schema}.publish(
     requests bytea[], through text[], keys text[], mandatory boolean[], bodies bytea[],
     levels smallint[], okeys bytea[], mids bytea[], ttls bigint[], delays bigint[], dues bigint[],
@@ -108,12 +165,42 @@ declare
     known text;
     p {schema}.published;
     n integer := coalesce(array_length(bodies, 1), 0);
+    plain bigint[];
+    last integer := 0;
+    tallies integer := 0;
     busy bigint;
+    i integer := 1;
 begin
     if lazy then
         perform set_config('synchronous_commit', 'off', true);
     end if;
-    for i in 1 .. n loop
+    if n > 1 then
+        perform pg_advisory_xact_lock_shared({schema}.lock_of('queue', x.key)) from (
+            select distinct y.key collate "C" as key from unnest(keys, through) y(key, through)
+            where y.through is null order by 1
+        ) x;
+        select array_agg(q.id order by x.i) into plain
+        from unnest(keys, through, mids) with ordinality x(key, through, mid, i)
+        left join {schema}.queues q on x.through is null and q.name = x.key
+            and q.messages_max is null and q.bytes_max is null
+            and (q.dedup is null or x.mid is null);
+    end if;
+    while i <= n loop
+        -- The last one in a row; what was tried together and is known goes one by one.
+        if last < i and plain[i] is not null then
+            last := i;
+            while last < n and plain[last + 1] is not null loop
+                last := last + 1;
+            end loop;
+            if last > i and {schema}.begin_plain(requests[i:last]) then
+                perform {schema}.put_plain(plain[i:last], keys[i:last], bodies[i:last],
+                    levels[i:last], okeys[i:last], mids[i:last], ttls[i:last],
+                    delays[i:last], dues[i:last], headers[i:last]);
+                return query select 1, 0, null::text, null::text from generate_series(i, last);
+                i := last + 1;
+                continue;
+            end if;
+        end if;
         known := {schema}.begin_request(requests[i]);
         if known is not null then
             if known !~ '^[0-9]+ [0-9]+$' then
@@ -127,6 +214,7 @@ begin
                 okeys[i], mids[i], ttls[i], delays[i], dues[i], headers[i],
                 coalesce((select array_agg(x.token) from unnest(token_of, tokens) x(of_, token)
                     where x.of_ = i), '{}'));
+            tallies := tallies + 1;
             if p.refusal is null then
                 perform {schema}.end_request(requests[i], p.queues || ' ' || p.duplicates);
             else
@@ -134,8 +222,9 @@ begin
             end if;
         end if;
         return query select p.queues, p.duplicates, p.refusal, p.wrong;
+        i := i + 1;
     end loop;
-    if n > 16 then
+    if tallies > 16 then
         for busy in select x.id from {schema}.queues x
             where x.name = any (select k from unnest(keys, through) y(k, t) where t is null)
         loop

@@ -100,6 +100,22 @@ begin
     perform pg_notify('{channel}', x.bell) from unnest(bells) x(bell);
 end $$;
 
+-- Waits, for so many milliseconds at most, until nobody else is at it who comes to a line; until
+-- the end of the session, or `end_turn`. It decides nothing.
+create function {schema}.begin_turn(name bytea, at_most integer) returns boolean
+language plpgsql as $$
+begin
+    perform set_config('lock_timeout', at_most || 'ms', true);
+    perform pg_advisory_lock({schema}.lock_of('turn', encode(name, 'hex')));
+    return true;
+exception when lock_not_available then
+    return false;
+end $$;
+
+create function {schema}.end_turn(name bytea) returns boolean language sql as $$
+    select pg_advisory_unlock({schema}.lock_of('turn', encode(name, 'hex')))
+$$;
+
 -- Compares and swaps entries, all or none. Gives one row with `done` and the new version, or how
 -- all of them are, also when it is too late. What may be lost with the machine's power (`lazy`)
 -- does not wait for the disk.

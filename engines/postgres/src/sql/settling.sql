@@ -52,6 +52,77 @@ begin
     end if;
 end $$;
 
+-- Acknowledges deliveries for several requests; each is done or refused by itself. No delivery is
+-- named twice.
+create function {schema}.ack(
+    requests bytea[], of_request integer[], ids bigint[], tokens bigint[], sessions bigint[],
+    from_home bigint
+) returns table (refusal text, wrong text) language plpgsql as $$
+declare
+    t bigint := {schema}.now_us();
+    n integer := cardinality(requests);
+    begun bigint[];
+    refusals text[];
+    wrongs text[];
+    gone record;
+    acked bigint[] := '{}';
+    acked_bytes bigint[] := '{}';
+    keyed bigint[] := '{}';
+    keys bytea[] := '{}';
+begin
+    with new as (
+        insert into {schema}.requests (id, until)
+        select x.id, t + 120000000 from unnest(requests) with ordinality x(id, i) order by x.i
+        on conflict (id) do nothing returning id
+    )
+    select array_agg(x.i) into begun
+    from unnest(requests) with ordinality x(id, i) join new on new.id = x.id;
+    perform from {schema}.messages x where x.id = any (ids) order by x.id for update;
+    t := {schema}.now_us();
+    -- The first that is wrong with a request that is new.
+    select array_agg(w.kind order by r.i), array_agg(w.token::text order by r.i)
+        into refusals, wrongs
+    from generate_series(1, n) r(i) left join lateral (
+        select d.token, d.kind from (
+            select x.token, x.place, case when m.id is null or m.state <> 2
+                or m.token <> x.token or m.at <= t then 'stale'
+                when m.session <> x.session then 'foreign' end as kind
+            from unnest(ids, tokens, sessions, of_request) with ordinality
+                x(id, token, session, of_, place)
+            left join {schema}.messages m on m.id = x.id
+            where x.of_ = r.i and r.i = any (begun)
+        ) d where d.kind is not null order by d.place limit 1
+    ) w on true;
+    for gone in delete from {schema}.messages x where x.id in (
+            select y.id from unnest(ids, of_request) y(id, of_)
+            where y.of_ = any (begun) and refusals[y.of_] is null
+        ) returning x.queue, x.key, length(x.body)::bigint as bytes, x.consumer, x.home
+    loop
+        acked := acked || gone.queue;
+        acked_bytes := acked_bytes || gone.bytes;
+        if gone.key is not null then
+            keyed := keyed || gone.queue;
+            keys := keys || gone.key;
+        end if;
+        if gone.consumer is not null and gone.home <> from_home then
+            -- Its consumer is elsewhere and has room again.
+            perform pg_notify('{channel}', 'c' || gone.consumer);
+        end if;
+    end loop;
+    perform {schema}.free_key(x.queue, x.key) from (
+        select y.queue, y.key from unnest(keyed, keys) y(queue, key)
+        order by {schema}.lock_key(y.queue, y.key)
+    ) x;
+    perform {schema}.tally(x.queue, -count(*), -sum(x.bytes)::bigint, acked_by => count(*))
+    from unnest(acked, acked_bytes) x(queue, bytes) group by x.queue;
+    delete from {schema}.requests r where r.id in (
+        select requests[x.i] from generate_series(1, n) x(i) where refusals[x.i] is not null);
+    return query select refusals[x.i], 'delivery ' || wrongs[x.i] || case refusals[x.i]
+            when 'foreign' then ' belongs to another session'
+            else ' is not open: it was settled, or its lease or its session ended' end
+        from generate_series(1, n) x(i) order by x.i;
+end $$;
+
 create function {schema}.extend(of_id bigint, of_token bigint, of_session bigint, lease bigint)
 returns void language plpgsql as $$
 declare
