@@ -14,7 +14,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_core::stream::BoxStream;
 
-pub use apart::{Gone, apart};
+pub use apart::{Gone, apart, seen_through};
 pub use lock::*;
 pub use queue::*;
 

@@ -12,7 +12,7 @@ use leasehold_api::engine::{
 use leasehold_api::{Error, ErrorKind, Guarantees, Result};
 use tokio::time::Instant;
 
-use crate::lines::{Lines, Patience, Step, change, read};
+use crate::lines::{Lines, Patience, Step, carry_out, change, read};
 use crate::{Book, Contender, InHand, Key, Seen, Sessions, Space, Watch, acquire, limits, line};
 
 /// Waiters shown of one lock.
@@ -393,9 +393,8 @@ impl<B: Book> LockEngine for LineEngine<B> {
         let (inner, hold_again) = (self.inner.clone(), hold.clone());
         // A release that has begun is carried through, or the bell of a contender who has gone
         // might go on hanging.
-        let leaving = tokio::spawn(async move { inner.leave(&hold_again, false).await });
-        let gone = |_| Err(Error::new(ErrorKind::Broken, "the runtime is shutting down"));
-        leaving.await.unwrap_or_else(gone).map_err(asked)
+        let leaving = async move { inner.leave(&hold_again, false).await };
+        carry_out(&*self.inner.book, leaving, drop).await.map_err(asked)
     }
 
     async fn force_release(&self, name: &str) -> Result<u32> {

@@ -241,6 +241,10 @@ impl Book for RedisBook {
         entries(&mut Reply::new(self.run(&READ, &args, false).await?)?)
     }
 
+    fn goes_its_way(&self) -> bool {
+        true
+    }
+
     async fn swap(&self, changes: &[Change], until: Option<u64>) -> Result<Swapped> {
         let mut args = Args::default();
         match until {
