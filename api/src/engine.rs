@@ -16,7 +16,7 @@ use async_trait::async_trait;
 use futures_core::stream::BoxStream;
 
 pub use address::{host_and_port, unescaped};
-pub use apart::{Gone, apart};
+pub use apart::{Gone, apart, seen_through};
 pub use lock::*;
 pub use queue::*;
 

@@ -1,10 +1,16 @@
 //! Who still wants an answer: how engines keep the promise that a dropped future leaves nothing.
 //!
-//! What leaves something behind (a grant, deliveries, a session) is asked for by a task of its own.
-//! The caller's future holds a [`Caller`]; when it is dropped the task's [`Gone`] resolves, and the
-//! task withdraws what it does and gives back whatever comes nonetheless. An answer that nobody
-//! takes out of the channel gives itself back, see [`Owned`].
+//! What leaves something behind (a grant, deliveries, a session) and may wait for long is asked for
+//! by a task of its own, see [`apart`]. The caller's future holds a [`Caller`]; when it is dropped
+//! the task's [`Gone`] resolves, and the task withdraws what it does and gives back whatever comes
+//! nonetheless. An answer that nobody takes out of the channel gives itself back, see [`Owned`].
+//!
+//! What is mostly over soon needs a task only when its caller goes, see [`seen_through`].
 
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 
 use crate::{Error, ErrorKind, Result};
@@ -110,4 +116,100 @@ where
     drop(caller);
     let done = done.map_err(|_| Error::new(ErrorKind::Broken, "the runtime is gone"))?;
     done.map(Owned::take)
+}
+
+type Work<T> = Pin<Box<dyn Future<Output = Result<T>> + Send>>;
+
+/// Work that was begun. What is left of it when this is dropped is done by a task.
+struct Begun<T: Send + 'static, G: FnOnce(T) + Send + 'static> {
+    /// `None`: it is done, or it has panicked.
+    left: Option<(Work<T>, G)>,
+    runtime: Handle,
+}
+
+impl<T: Send + 'static, G: FnOnce(T) + Send + 'static> Unpin for Begun<T, G> {}
+
+impl<T: Send + 'static, G: FnOnce(T) + Send + 'static> Future for Begun<T, G> {
+    type Output = Result<T>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let (mut work, give_back) = self.left.take().expect("it is not done yet");
+        let done = work.as_mut().poll(context);
+        if done.is_pending() {
+            self.left = Some((work, give_back));
+        }
+        done
+    }
+}
+
+impl<T: Send + 'static, G: FnOnce(T) + Send + 'static> Drop for Begun<T, G> {
+    fn drop(&mut self) {
+        if let Some((work, give_back)) = self.left.take() {
+            self.runtime.spawn(async move {
+                // Errors have left nothing behind, and nobody is there to be told.
+                drop(work.await.map(give_back));
+            });
+        }
+    }
+}
+
+/// Runs something in place and waits for it. If this future is dropped after it has begun, a task
+/// sees it through, and what it brings is given back. For engines, and for what is a few round
+/// trips: work that waits for others makes no progress while its caller does not poll it.
+///
+/// # Errors
+/// What the work says.
+///
+/// ```
+/// use leasehold_api::engine::seen_through;
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> leasehold_api::Result<()> {
+/// let work = async { Ok(7) };
+/// let token = seen_through(work, |token: u64| println!("nobody wanted token {token}")).await?;
+/// assert_eq!(token, 7);
+/// # Ok(()) }
+/// ```
+pub async fn seen_through<T: Send + 'static>(
+    work: impl Future<Output = Result<T>> + Send + 'static,
+    give_back: impl FnOnce(T) + Send + 'static,
+) -> Result<T> {
+    Begun { left: Some((Box::pin(work), give_back)), runtime: Handle::current() }.await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_was_begun_is_seen_through_and_given_back() {
+        let (go, going) = oneshot::channel::<()>();
+        let (tell, told) = oneshot::channel();
+        let work = async move { going.await.map(|()| 7).map_err(|_| Gone::cancelled()) };
+        let mut asked = Box::pin(seen_through(work, move |seven| _ = tell.send(seven)));
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(asked.as_mut().poll(&mut context).is_pending());
+        drop(asked);
+        go.send(()).expect("the work goes on");
+        assert_eq!(told.await, Ok(7));
+    }
+
+    #[tokio::test]
+    async fn what_was_taken_is_not_given_back() {
+        let (tell, told) = oneshot::channel::<u64>();
+        let work = async { Ok(7) };
+        let taken = seen_through(work, move |seven| _ = tell.send(seven)).await;
+        assert_eq!(taken.map_err(|error| error.kind), Ok(7));
+        assert!(told.await.is_err());
+    }
+
+    #[tokio::test]
+    async fn what_was_not_begun_is_left() {
+        let (tell, told) = oneshot::channel::<u64>();
+        drop(seen_through(async { Ok(7) }, move |seven| _ = tell.send(seven)));
+        assert!(told.await.is_err());
+    }
 }

@@ -1,9 +1,10 @@
 //! Taking locks: into the line, wait, know that it is one's turn.
 //!
-//! An acquire runs in a task of its own, which sees it through when its caller goes: then it takes
-//! its contender out of the line again. A grant on its way to a caller who has gone goes back.
-//! While it waits it shows three times within its lease that it lives, and it looks again when a
-//! bell rings, when somebody's time is over, and at nothing else.
+//! Most locks are free, so an acquire comes into the line in its caller's task if the book allows;
+//! one that has to wait does so in a task of its own. When the caller goes the contender is taken
+//! out of the line again, and a grant on its way to a caller who has gone goes back. While it waits
+//! it shows three times within its lease that it lives, and it looks again when a bell rings, when
+//! somebody's time is over, and at nothing else.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use tokio::time::Instant;
 
 use crate::bell::{self, Awaited, Bell, LOOK};
 use crate::engine::{Inner, us};
-use crate::lines::{Line, Lines, PATIENCE, Patience, Step, change, read};
+use crate::lines::{Line, Lines, PATIENCE, Patience, Step, carry_out, change, read};
 use crate::turns::Who;
 use crate::{Book, Contender, Key, Seen, SessionState, Watch, limits, line, operation};
 
@@ -34,26 +35,35 @@ pub(crate) async fn acquire<B: Book>(inner: &Arc<Inner<B>>, ask: &Acquire) -> Re
         Some(request) => format!("{:032x}", request.0),
         None => operation()?,
     };
-    let (inner, ask) = (inner.clone(), ask.clone());
+    let asked = Instant::now();
+    let acquiring = Acquiring {
+        names: ask.wants.iter().map(|want| want.name.clone()).collect(),
+        patience: Patience::until(patience(asked, ask.wait)),
+        inner: inner.clone(),
+        ask: ask.clone(),
+        session,
+        id,
+        asked,
+        gone: Gone::never(),
+    };
     let give = inner.clone();
-    let work = move |gone| {
-        let asked = Instant::now();
-        let acquiring = Acquiring {
-            names: ask.wants.iter().map(|want| want.name.clone()).collect(),
-            patience: Patience::until(patience(asked, ask.wait)),
-            inner,
-            ask,
-            session,
-            id,
-            asked,
-            gone,
-        };
-        acquiring.run()
+    let begun = carry_out(&*inner.book, acquiring.begin(), move |begun| match begun {
+        Begun::Holds(grant) => give_back(give, grant),
+        Begun::Waits(mut acquiring, _) => {
+            tokio::spawn(async move { acquiring.withdraw().await });
+        }
+    });
+    let (acquiring, lines) = match begun.await? {
+        Begun::Holds((grant, _)) => return Ok(grant),
+        Begun::Waits(acquiring, lines) => (acquiring, lines),
     };
-    let give_back = |(_, hold): (Grant, HoldRef)| {
-        tokio::spawn(async move { give.give_back(&hold).await });
-    };
-    apart(work, give_back).await.map(|(grant, _)| grant)
+    let give = inner.clone();
+    let work = move |gone| Acquiring { gone, ..*acquiring }.wait_for_turn(lines);
+    apart(work, |grant| give_back(give, grant)).await.map(|(grant, _)| grant)
+}
+
+fn give_back<B: Book>(inner: Arc<Inner<B>>, (_, hold): Granted) {
+    tokio::spawn(async move { inner.give_back(&hold).await });
 }
 
 /// Until when an engine out of reach is waited for.
@@ -63,6 +73,16 @@ fn patience(asked: Instant, wait: Wait) -> Option<Instant> {
         Wait::AtMost(wait) => asked.checked_add(wait.max(PATIENCE)),
         Wait::Forever => None,
     }
+}
+
+/// A grant, and the hold that gives it back.
+type Granted = (Grant, HoldRef);
+
+/// Where a contender is that has come.
+enum Begun<B: Book> {
+    Holds(Granted),
+    /// It stands in these lines.
+    Waits(Box<Acquiring<B>>, Lines),
 }
 
 struct Acquiring<B: Book> {
@@ -90,10 +110,34 @@ enum Standing {
 }
 
 impl<B: Book> Acquiring<B> {
-    async fn run(mut self) -> Result<(Grant, HoldRef)> {
+    /// Comes into the lines.
+    async fn begin(mut self) -> Result<Begun<B>> {
         self.inner.book.hang(&self.id).await?;
-        let result = self.take().await;
-        match result {
+        // In its caller's task it might keep its turn for as long as nobody polls it.
+        let who = if self.inner.book.goes_its_way() { None } else { self.comer() };
+        match self.join_first(who).await {
+            Ok((Standing::Holds(token, entries), lines)) => {
+                Ok(Begun::Holds(self.granted(token, entries, lines)))
+            }
+            Ok((_, lines)) => Ok(Begun::Waits(Box::new(self), lines)),
+            Err(error) => {
+                self.withdraw().await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn join_first(&mut self, who: Option<Who>) -> Result<(Standing, Lines)> {
+        let guess = match self.ask.reentrant {
+            true => read(&*self.inner.book, &self.names, &mut self.patience).await?,
+            false => Lines::empty(&self.names),
+        };
+        self.join(guess, who).await
+    }
+
+    /// Waits in the lines until it holds.
+    async fn wait_for_turn(mut self, lines: Lines) -> Result<Granted> {
+        match self.take(lines).await {
             Ok((token, entries, lines)) => Ok(self.granted(token, entries, lines)),
             Err(error) => {
                 self.withdraw().await;
@@ -102,14 +146,13 @@ impl<B: Book> Acquiring<B> {
         }
     }
 
-    fn granted(self, token: u64, entries: u32, lines: Lines) -> (Grant, HoldRef) {
+    fn granted(self, token: u64, entries: u32, lines: Lines) -> Granted {
         let name = self.names[0].clone();
         if let Some(session) = self.session.as_ref().filter(|_| self.ask.bound) {
             session.bind(name.clone(), token);
         }
         let left = self.ask.ttl;
-        let session = self.ask.session.clone();
-        let hold = HoldRef { name, token, hold: self.ask.hold, session };
+        let hold = HoldRef { name, token, hold: self.ask.hold, session: self.ask.session };
         if entries > 1 {
             // It is the first entry's bell that hangs.
             let (inner, id) = (self.inner.clone(), self.id);
@@ -120,40 +163,40 @@ impl<B: Book> Acquiring<B> {
         (grant, hold)
     }
 
-    async fn take(&mut self) -> Result<(u64, u32, Lines)> {
-        let guess = match self.ask.reentrant {
-            true => read(&*self.inner.book, &self.names, &mut self.patience).await?,
-            false => Lines::empty(&self.names),
-        };
-        let (mut standing, mut lines) = self.join(guess).await?;
+    async fn take(&mut self, mut lines: Lines) -> Result<(u64, u32, Lines)> {
         loop {
-            match standing {
-                Standing::Holds(token, entries) => return Ok((token, entries, lines)),
-                Standing::Waits => {}
-                // It showed no sign of life for too long, or an operator sent all away.
-                Standing::Out => {
-                    (standing, lines) = self.join(lines).await?;
-                    continue;
-                }
-            }
+            let mut standing;
             let looked = match self.wait(&lines).await? {
                 Some(looked) => looked,
                 None => read(&*self.inner.book, &self.names, &mut self.patience).await?,
             };
             (standing, lines) = self.look(looked).await?;
+            if standing == Standing::Out {
+                // It showed no sign of life for too long, or an operator sent all away.
+                (standing, lines) = self.join(lines, self.comer()).await?;
+            }
+            if let Standing::Holds(token, entries) = standing {
+                return Ok((token, entries, lines));
+            }
         }
     }
 
+    /// Whose turn it waits for. Who does not wait for the lock is written down once at most.
+    fn comer(&self) -> Option<Who> {
+        let (gone, asked, wait) = (self.gone.clone(), self.asked, self.ask.wait);
+        (wait != Wait::No).then_some(Who::Comer { gone, asked, wait })
+    }
+
     /// Puts the contender into the lines.
-    async fn join(&mut self, guess: Lines) -> Result<(Standing, Lines)> {
-        let (ask, id) = (self.ask.clone(), self.id.clone());
+    async fn join(&mut self, guess: Lines, who: Option<Who>) -> Result<(Standing, Lines)> {
         let new = self.contender();
+        let (ask, id) = (&self.ask, &self.id);
         let step = |lines: &mut Lines, maybe_done: bool| {
-            if maybe_done && stands(lines, &id) != Standing::Out {
-                return Ok(Step::Leave(stands(lines, &id)));
+            if maybe_done && stands(lines, id) != Standing::Out {
+                return Ok(Step::Leave(stands(lines, id)));
             }
             if ask.reentrant
-                && let Some(entered) = enter(lines, &ask)?
+                && let Some(entered) = enter(lines, ask)?
             {
                 return Ok(entered);
             }
@@ -180,12 +223,6 @@ impl<B: Book> Acquiring<B> {
             }
             Ok(Step::Write(if room { Standing::Holds(0, 1) } else { Standing::Waits }))
         };
-        // Who does not wait is written down once at most.
-        let who = (self.ask.wait != Wait::No).then(|| Who::Comer {
-            gone: self.gone.clone(),
-            asked: self.asked,
-            wait: self.ask.wait,
-        });
         let (standing, lines) = change(&self.inner, guess, &mut self.patience, who, step).await?;
         let standing = match standing {
             // The token is the version of the write.
@@ -326,7 +363,7 @@ impl<B: Book> Acquiring<B> {
         };
         let gone = match read(&*self.inner.book, &self.names, &mut patience).await {
             Ok(lines) => {
-                change(&self.inner, lines, &mut patience, Some(Who::Inside), step).await.map(drop)
+                change(&self.inner, lines, &mut patience, self.inner.inside(), step).await.map(drop)
             }
             Err(error) => Err(error),
         };

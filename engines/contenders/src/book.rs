@@ -144,6 +144,12 @@ pub trait Book: Send + Sync + 'static {
     /// Reads entries, all at one moment.
     async fn read(&self, keys: &[Key]) -> Result<Seen>;
 
+    /// Whether a swap is one request that goes its way once it is sent, so that one whose caller
+    /// does not poll it holds up nobody. If not, acquires and releases run in tasks of their own.
+    fn goes_its_way(&self) -> bool {
+        false
+    }
+
     /// Writes all changes if every entry is as expected and the store's clock is before `until`, if
     /// that is given (microseconds); or none.
     async fn swap(&self, changes: &[Change], until: Option<u64>) -> Result<Swapped>;

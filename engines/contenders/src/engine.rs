@@ -12,7 +12,7 @@ use leasehold_api::engine::{
 use leasehold_api::{Error, ErrorKind, Guarantees, Result};
 use tokio::time::Instant;
 
-use crate::lines::{Lines, Patience, Step, change, read};
+use crate::lines::{Lines, Patience, Step, carry_out, change, read};
 use crate::turns::{Turns, Who};
 use crate::{Book, Contender, InHand, Key, Seen, Sessions, Space, Watch, acquire, limits, line};
 
@@ -123,6 +123,7 @@ impl<B: Book> Inner<B> {
         hold: &HoldRef,
         mut with: impl FnMut(&mut Lines, usize) -> R,
         if_gone: Option<R>,
+        who: Option<Who>,
     ) -> Result<(R, Lines)>
     where
         R: Clone,
@@ -152,7 +153,7 @@ impl<B: Book> Inner<B> {
             let until = list[place].until();
             Ok(Step::Before(until, with(lines, place)))
         };
-        change(self, lines, &mut patience, Some(Who::Inside), step).await
+        change(self, lines, &mut patience, who, step).await
     }
 
     async fn renew(&self, hold: &HoldRef, ttl: Duration) -> Result<()> {
@@ -162,7 +163,7 @@ impl<B: Book> Inner<B> {
                 (own.renewed, own.lasts) = (0, Some(us(ttl)));
             }
         };
-        let result = self.with_hold(hold, renewed, None).await;
+        let result = self.with_hold(hold, renewed, None, None).await;
         match result {
             Ok(((), lines)) => {
                 self.remember(hold.token, lines);
@@ -175,6 +176,12 @@ impl<B: Book> Inner<B> {
                 Err(error)
             }
         }
+    }
+
+    /// The turn of something that has a task of its own, or goes its way. Whatever runs in its
+    /// caller's task takes none: it would keep it for as long as nobody polls it.
+    pub fn inside(&self) -> Option<Who> {
+        (!self.book.goes_its_way()).then_some(Who::Inside)
     }
 
     /// Leaves a hold once, or ends it; gives the entries left.
@@ -193,7 +200,7 @@ impl<B: Book> Inner<B> {
             }
             left
         };
-        let (left, lines) = match self.with_hold(hold, left, Some(0)).await {
+        let (left, lines) = match self.with_hold(hold, left, Some(0), self.inside()).await {
             Ok(done) => done,
             Err(error) => {
                 if error.kind == ErrorKind::Stale {
@@ -277,8 +284,7 @@ impl<B: Book> Inner<B> {
                 Ok(Step::Write(tokens.len() as u32))
             };
             let lines = read(&*self.book, &names, &mut patience).await?;
-            let who = Some(Who::Inside);
-            let (count, _) = change(self, lines, &mut patience, who, step).await?;
+            let (count, _) = change(self, lines, &mut patience, None, step).await?;
             if wider.is_empty() {
                 for bell in bells {
                     self.book.take_down(&bell).await;
@@ -395,9 +401,8 @@ impl<B: Book> LockEngine for LineEngine<B> {
         let (inner, hold_again) = (self.inner.clone(), hold.clone());
         // A release that has begun is carried through, or the bell of a contender who has gone
         // might go on hanging.
-        let leaving = tokio::spawn(async move { inner.leave(&hold_again, false).await });
-        let gone = |_| Err(Error::new(ErrorKind::Broken, "the runtime is shutting down"));
-        leaving.await.unwrap_or_else(gone).map_err(asked)
+        let leaving = async move { inner.leave(&hold_again, false).await };
+        carry_out(&*self.inner.book, leaving, drop).await.map_err(asked)
     }
 
     async fn force_release(&self, name: &str) -> Result<u32> {

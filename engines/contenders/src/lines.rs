@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use leasehold_api::engine::{apart, seen_through};
 use leasehold_api::{Error, ErrorKind, Result};
 use tokio::time::{Instant, sleep_until};
 
@@ -151,6 +152,19 @@ impl Patience {
         self.pause = (self.pause * 2).min(PAUSES.1);
         sleep_until(self.until.map_or(next, |until| until.min(next))).await;
         Ok(())
+    }
+}
+
+/// Does something that takes a few round trips, and sees it through when its caller goes: then what
+/// it brings is given back.
+pub(crate) async fn carry_out<B: Book, T: Send + 'static>(
+    book: &B,
+    work: impl Future<Output = Result<T>> + Send + 'static,
+    give_back: impl FnOnce(T) + Send + 'static,
+) -> Result<T> {
+    match book.goes_its_way() {
+        true => seen_through(work, give_back).await,
+        false => apart(|_| work, give_back).await,
     }
 }
 

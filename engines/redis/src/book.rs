@@ -1,5 +1,6 @@
-//! The book of lines and registers: a hash for each entry, and a script for each thing to do.
+//! The book of lines and registers: a string for each entry, and a script for each thing to do.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -13,7 +14,7 @@ use redis::Value;
 use tokio::time::{Instant, timeout_at};
 
 use crate::bells::Bells;
-use crate::connect::Link;
+use crate::connect::{Link, Patience};
 use crate::script::{Args, LIST, READ, Reply, SWAP, Script, odd};
 
 /// Lines and registers in Redis.
@@ -33,6 +34,11 @@ pub(crate) struct Replicas {
     is_unsure: AtomicBool,
 }
 
+/// Milliseconds that an entry outlives its meaning.
+const SLACK: u64 = 60_000;
+/// Keys walked through with one request.
+const WALK: u32 = 1000;
+
 fn letter(space: Space) -> &'static str {
     match space {
         Space::Lock => "l",
@@ -40,56 +46,80 @@ fn letter(space: Space) -> &'static str {
     }
 }
 
-/// The name of an entry below the prefix.
-pub(crate) fn entry_name(key: &Key) -> Vec<u8> {
-    [letter(key.space).as_bytes(), b":", &key.name].concat()
+/// Digits of the version at the front of an entry, and of the time behind it.
+const DIGITS: usize = 16;
+
+/// The key of an entry.
+fn put_key(args: &mut Args, prefix: &str, key: &Key) {
+    args.parts(&[prefix.as_bytes(), b":", letter(key.space).as_bytes(), b":", &key.name]);
 }
 
-fn entries(reply: &mut Reply) -> Result<Seen> {
+/// Reads the time and the entries behind it.
+pub(crate) fn entries(reply: &mut Reply) -> Result<Seen> {
     let now = reply.number("time")?;
     let mut entries = Vec::new();
     while !reply.is_empty() {
-        let version = reply.maybe("version")?;
-        let written = reply.maybe("time of writing")?;
-        let value = reply.maybe("data")?;
-        entries.push(match (version, written, value) {
-            (Some(version), Some(written), Some(value)) => {
-                Some(Entry { version: number(&version)?, written: number(&written)?, value })
-            }
-            _ => None,
-        });
+        entries.push(reply.maybe("entry")?.map(entry).transpose()?);
     }
     Ok(Seen { entries, now })
 }
 
-fn number(text: &[u8]) -> Result<u64> {
-    let text = std::str::from_utf8(text).ok();
-    text.and_then(|text| text.parse().ok()).ok_or_else(|| odd("number"))
+fn entry(mut written: Vec<u8>) -> Result<Entry> {
+    let (version, time) = head(&written)?;
+    written.drain(..2 * DIGITS);
+    Ok(Entry { version, written: time, value: written })
 }
 
-/// What a swap or a commit said of the entries.
-pub(crate) fn seen(reply: &mut Reply) -> Result<Seen> {
-    entries(reply)
+/// The version and the time with which an entry begins.
+fn head(written: &[u8]) -> Result<(u64, u64)> {
+    let number = |digits: &[u8]| std::str::from_utf8(digits).ok()?.parse().ok();
+    let (version, rest) = written.split_at_checked(DIGITS).ok_or_else(|| odd("version"))?;
+    let time = rest.get(..DIGITS).and_then(number).ok_or_else(|| odd("time of writing"))?;
+    Ok((number(version).ok_or_else(|| odd("version"))?, time))
 }
 
 /// Changes as the scripts take them.
-pub(crate) fn put(args: &mut Args, changes: &[Change]) {
+pub(crate) fn put_changes(args: &mut Args, prefix: &str, changes: &[Change]) {
     for change in changes {
-        args.bytes(entry_name(&change.key)).number(change.expect);
+        put_key(args, prefix, &change.key);
+        match change.expect {
+            0 => args.text(""),
+            version => args.digits(version, DIGITS),
+        };
         match &change.to {
-            To::Same => args.text("s").text("").text(""),
-            To::Nothing => args.text("n").text("").text(""),
+            To::Same => args.text("same").text("").text(""),
+            To::Nothing => args.text("nothing").text("").text(""),
             To::Value { value, lasts } => {
                 let ms = lasts.map(|lasts| u64::try_from(lasts.as_millis()).unwrap_or(u64::MAX));
                 // What lasts for thousands of years need not be taken away.
-                let ms = ms.filter(|ms| *ms < 1 << 45).map(|ms| (ms + 1).to_string());
-                args.text("v").bytes(&value[..]).text(&ms.unwrap_or_default())
+                match ms.filter(|ms| *ms < 1 << 45) {
+                    Some(ms) => args.text("value").number(ms + SLACK).bytes(value),
+                    None => args.text("value").text("").bytes(value),
+                }
             }
         };
-        args.flag(change.ring);
-        let bells: Vec<String> = change.bells.iter().map(Bell::name).collect();
-        args.text(&bells.join(" "));
     }
+}
+
+/// The bells that changes ring.
+pub(crate) fn put_bells(args: &mut Args, prefix: &str, changes: &[Change]) {
+    for change in changes {
+        if change.ring {
+            args.bytes(entry_channel(prefix, &change.key));
+        }
+        for bell in &change.bells {
+            args.bytes(bell_channel(prefix, bell));
+        }
+    }
+}
+
+/// The channel of an entry; the names of entries and bells begin with different letters.
+fn entry_channel(prefix: &str, key: &Key) -> Vec<u8> {
+    [prefix.as_bytes(), b":b:", letter(key.space).as_bytes(), b":", &key.name].concat()
+}
+
+fn bell_channel(prefix: &str, bell: &Bell) -> Vec<u8> {
+    format!("{prefix}:b:{}", bell.name()).into_bytes()
 }
 
 impl Replicas {
@@ -140,10 +170,61 @@ impl RedisBook {
         }
     }
 
-    /// The channel of an entry or of a bell; their names begin with different letters.
-    fn channel(&self, name: &[u8]) -> Vec<u8> {
-        [self.link.config().prefix.as_bytes(), b":b:", name].concat()
+    fn prefix(&self) -> &str {
+        &self.link.config().prefix
     }
+
+    /// The names of locks that begin with a prefix, in order, from one place on. They are in no
+    /// index, since that would make every acquire and release dearer: all keys are walked through.
+    async fn locks(&self, prefix: &[u8], after: u32, max: u32) -> Result<Vec<Vec<u8>>> {
+        let mut patience = Patience::new(self.link.config().patience);
+        loop {
+            // One that was broken off begins anew: another node knows no such place.
+            match self.walk(prefix, after as usize + max as usize).await {
+                Err(error) => patience.after(error).await?,
+                found => return Ok(found?.into_iter().skip(after as usize).collect()),
+            }
+        }
+    }
+
+    /// The first names of locks that begin with a prefix.
+    async fn walk(&self, prefix: &[u8], max: usize) -> Result<BTreeSet<Vec<u8>>> {
+        let begins = [self.prefix().as_bytes(), b":l:", prefix].concat();
+        let before = begins.len() - prefix.len();
+        let pattern = pattern(&begins);
+        let mut found = BTreeSet::new();
+        let mut place = b"0".to_vec();
+        loop {
+            let mut scan = redis::cmd("SCAN");
+            scan.arg(&place).arg("MATCH").arg(&pattern).arg("COUNT").arg(WALK);
+            let reply = self.link.command(&scan).await.map_err(|failure| failure.error)?;
+            let mut reply = Reply::new(reply)?;
+            place = reply.bytes("place")?;
+            let mut keys = reply.list("keys")?;
+            while !keys.is_empty() {
+                found.insert(keys.bytes("key")?.split_off(before));
+                if found.len() > max {
+                    found.pop_last();
+                }
+            }
+            if place == b"0" {
+                return Ok(found);
+            }
+        }
+    }
+}
+
+/// What SCAN matches keys with that begin so.
+fn pattern(begins: &[u8]) -> Vec<u8> {
+    let mut pattern = Vec::with_capacity(begins.len() + 1);
+    for byte in begins {
+        if b"*?[]^-\\".contains(byte) {
+            pattern.push(b'\\');
+        }
+        pattern.push(*byte);
+    }
+    pattern.push(b'*');
+    pattern
 }
 
 #[async_trait]
@@ -155,32 +236,38 @@ impl Book for RedisBook {
     async fn read(&self, keys: &[Key]) -> Result<Seen> {
         let mut args = Args::default();
         for key in keys {
-            args.bytes(entry_name(key));
+            put_key(&mut args, self.prefix(), key);
         }
-        let mut reply = Reply::new(self.run(&READ, &args, false).await?)?;
-        reply.text("answer")?;
-        entries(&mut reply)
+        entries(&mut Reply::new(self.run(&READ, &args, false).await?)?)
+    }
+
+    fn goes_its_way(&self) -> bool {
+        true
     }
 
     async fn swap(&self, changes: &[Change], until: Option<u64>) -> Result<Swapped> {
         let mut args = Args::default();
-        args.text(&until.map(|until| until.to_string()).unwrap_or_default());
-        put(&mut args, changes);
-        let mut reply = Reply::new(self.run(&SWAP, &args, true).await?)?;
-        match reply.text("answer")?.as_str() {
-            "done" => {
-                let version = reply.number("version")?;
-                Ok(Swapped::Done { version, now: reply.number("time")? })
+        match until {
+            Some(until) => args.number(until),
+            None => args.text(""),
+        };
+        args.number(changes.len() as u64);
+        put_changes(&mut args, self.prefix(), changes);
+        put_bells(&mut args, self.prefix(), changes);
+        match self.run(&SWAP, &args, true).await? {
+            Value::BulkString(written) => {
+                let (version, now) = head(&written)?;
+                Ok(Swapped::Done { version, now })
             }
-            _ => Ok(Swapped::Changed(entries(&mut reply)?)),
+            reply => Ok(Swapped::Changed(entries(&mut Reply::new(reply)?)?)),
         }
     }
 
     async fn wait(&self, watch: &Watch<'_>, at_most: Duration) -> Result<Option<Seen>> {
         let until = Instant::now() + at_most;
         let channels = match &watch.bell {
-            Some(bell) => vec![self.channel(bell.name().as_bytes())],
-            None => watch.keys.iter().map(|key| self.channel(&entry_name(key))).collect(),
+            Some(bell) => vec![bell_channel(self.prefix(), bell)],
+            None => watch.keys.iter().map(|key| entry_channel(self.prefix(), key)).collect(),
         };
         let mut listeners = Vec::new();
         for channel in channels {
@@ -202,9 +289,13 @@ impl Book for RedisBook {
     }
 
     async fn list(&self, space: Space, prefix: &[u8], after: u32, max: u32) -> Result<Vec<Key>> {
+        if space == Space::Lock {
+            let names = self.locks(prefix, after, max).await?;
+            return Ok(names.into_iter().map(|name| Key { space, name }).collect());
+        }
         let mut args = Args::default();
         let (from, upto) = range(prefix);
-        args.text(letter(space)).bytes(from).bytes(upto).number(after).number(max);
+        args.bytes(from).bytes(upto).number(after).number(max);
         let mut reply = Reply::new(self.link.run_again(&LIST, &args).await?)?;
         let mut keys = Vec::new();
         while !reply.is_empty() {
@@ -233,6 +324,21 @@ pub(crate) fn range(prefix: &[u8]) -> (Vec<u8>, Vec<u8>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_prefix_is_a_pattern() {
+        assert_eq!(pattern(b"{a}:l:"), b"{a}:l:*");
+        assert_eq!(pattern(b"a*[b-c]?\\"), b"a\\*\\[b\\-c\\]\\?\\\\*");
+    }
+
+    #[test]
+    fn an_entry_begins_with_its_version() {
+        let written = b"00000000000000120000000000000034data".to_vec();
+        let value = b"data".to_vec();
+        assert_eq!(entry(written).unwrap(), Entry { version: 12, written: 34, value });
+        assert!(entry(b"0000000000000012".to_vec()).is_err());
+        assert!(entry(b"[{}]".to_vec()).is_err());
+    }
 
     #[test]
     fn a_prefix_is_a_range() {

@@ -9,7 +9,7 @@ use leasehold_api::{Error, ErrorKind, Result};
 use leasehold_contenders::{Book, CommitPlan, Key, Planning, Seen, To, commit_keys, plan_commit};
 use redis::Value;
 
-use crate::book::{put, seen};
+use crate::book::{entries, put_bells, put_changes};
 use crate::connect::Patience;
 use crate::queue::{Queues, put_publish, put_settle, refusal, request_text};
 use crate::script::{Args, COMMIT, Reply, SEEN, odd};
@@ -105,13 +105,15 @@ async fn carry_out(
     let until = plan.until.map(|until| until.to_string()).unwrap_or_default();
     args.text(request).text(&until).number(plan.changes.len() as u64);
     args.number(commit.settles.len() as u64).number(commit.publishes.len() as u64);
-    put(&mut args, &plan.changes);
+    let prefix = &queues.book.link.config().prefix;
+    put_changes(&mut args, prefix, &plan.changes);
     for (receipt, verdict) in &commit.settles {
         put_settle(&mut args, receipt, *verdict)?;
     }
     for publish in &commit.publishes {
         put_publish(&mut args, publish, "")?;
     }
+    put_bells(&mut args, prefix, &plan.changes);
     let writes = plan.changes.iter().any(|change| change.to != To::Same);
     let mut patience = Patience::new(queues.book.link.config().patience);
     loop {
@@ -127,7 +129,7 @@ fn tried(value: Value) -> Result<Tried> {
     match reply.text("answer")?.as_str() {
         "+" => Ok(Tried::Done(reply.number("version")?)),
         "!" => Err(refusal(&mut reply)?),
-        "changed" => Ok(Tried::Changed(seen(&mut reply)?)),
+        "changed" => Ok(Tried::Changed(entries(&mut reply)?)),
         "late" | "unknown" => Ok(Tried::Late),
         _ => Err(odd("known answer")),
     }

@@ -5,7 +5,7 @@
 //! sentinels, or any node of the cluster. One connection carries all requests, interleaved; what
 //! blocks a connection is never sent on it.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use leasehold_api::{Error, ErrorKind, Result, Retry};
@@ -204,19 +204,40 @@ struct Live {
 
 #[derive(Default)]
 struct Present {
-    live: Option<Live>,
-    count: u64,
+    live: std::sync::Mutex<Option<Live>>,
+    /// Held by who connects; how many connections there were.
+    count: Mutex<u64>,
+}
+
+impl Present {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Live>> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The connection, made if there is none.
+    async fn connect(&self, finder: &Finder) -> Tried<Live> {
+        let mut count = self.count.lock().await;
+        if let Some(live) = &*self.lock() {
+            return Ok(live.clone());
+        }
+        let settings = || AsyncConnectionConfig::new().set_pipeline_buffer_size(1024);
+        let connection = finder.connect(settings, ProtocolVersion::RESP2).await?;
+        *count += 1;
+        let live = Live { connection, number: *count };
+        *self.lock() = Some(live.clone());
+        Ok(live)
+    }
 }
 
 /// One connection to the node that has the keys, made anew when it is lost.
 pub(crate) struct Link {
     pub finder: Arc<Finder>,
-    present: Mutex<Present>,
+    present: Arc<Present>,
 }
 
 impl Link {
     pub fn new(finder: Arc<Finder>) -> Self {
-        Self { finder, present: Mutex::default() }
+        Self { finder, present: Arc::default() }
     }
 
     pub fn config(&self) -> &Config {
@@ -224,23 +245,23 @@ impl Link {
     }
 
     async fn live(&self) -> Tried<Live> {
-        let mut present = self.present.lock().await;
-        if let Some(live) = &present.live {
+        if let Some(live) = &*self.present.lock() {
             return Ok(live.clone());
         }
-        let settings = || AsyncConnectionConfig::new().set_pipeline_buffer_size(1024);
-        let connection = self.finder.connect(settings, ProtocolVersion::RESP2).await?;
-        present.count += 1;
-        let live = Live { connection, number: present.count };
-        present.live = Some(live.clone());
-        Ok(live)
+        // In a task of its own, so that a caller who is not polled meanwhile holds up nobody.
+        let (finder, present) = (self.finder.clone(), self.present.clone());
+        let connecting = tokio::spawn(async move { present.connect(&finder).await });
+        connecting.await.unwrap_or_else(|_| {
+            let error = Error::new(ErrorKind::Unavailable, "the runtime is shutting down");
+            Err(Failure { error: error.with_retry(Retry::Later), cure: Cure::None })
+        })
     }
 
     /// Lets go of a connection that is of no use any more.
-    async fn hang_up(&self, number: u64) {
-        let mut present = self.present.lock().await;
-        if present.live.as_ref().is_some_and(|live| live.number == number) {
-            present.live = None;
+    fn hang_up(&self, number: u64) {
+        let mut live = self.present.lock();
+        if live.as_ref().is_some_and(|live| live.number == number) {
+            *live = None;
             self.finder.lost.send_modify(|lost| *lost += 1);
         }
     }
@@ -253,7 +274,7 @@ impl Link {
             Err(error) => {
                 let failure = sent(&self.config().shown, &error);
                 if matches!(failure.cure, Cure::Reconnect | Cure::Relocate) {
-                    self.hang_up(live.number).await;
+                    self.hang_up(live.number);
                 }
                 Err(failure)
             }
@@ -298,9 +319,10 @@ impl Link {
 }
 
 pub(crate) fn eval(how: &str, script: &str, prefix: &str, args: &Args) -> Cmd {
-    let mut command = redis::cmd(how);
-    command.arg(script).arg(1).arg(prefix);
-    for arg in &args.0 {
+    let size = how.len() + script.len() + 1 + prefix.len() + args.size();
+    let mut command = Cmd::with_capacity(args.len() + 4, size);
+    command.arg(how).arg(script).arg(1).arg(prefix);
+    for arg in args.iter() {
         command.arg(arg);
     }
     command

@@ -214,7 +214,7 @@ impl RedisQueues {
         let last = messages.len();
         for (at, publish) in messages.iter().enumerate() {
             let request = request_text(publish.request)?;
-            let before = batch.0.len();
+            let before = batch.len();
             answers.push(match put_publish(&mut batch, publish, &request) {
                 Ok(()) => {
                     places.push(at);
@@ -222,7 +222,7 @@ impl RedisQueues {
                     None
                 }
                 Err(error) => {
-                    batch.0.truncate(before);
+                    batch.truncate(before);
                     Some(Err(error))
                 }
             });

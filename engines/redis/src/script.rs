@@ -3,6 +3,7 @@
 //! Each is a file of `src/lua` behind the parts that it shares with others. A server keeps a
 //! script by its SHA-1; it is sent whole only where it is not kept.
 
+use std::io::Write;
 use std::sync::LazyLock;
 use std::time::Duration;
 
@@ -57,31 +58,69 @@ scripts! {
     TICK: CLOCK, QUEUE, include_str!("lua/tick.lua");
 }
 
-/// What a script is given.
+/// What a script is given, one behind the other.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Args(pub Vec<Vec<u8>>);
+pub(crate) struct Args {
+    bytes: Vec<u8>,
+    /// Where each of them ends.
+    ends: Vec<usize>,
+}
 
 impl Args {
-    pub fn bytes(&mut self, bytes: impl Into<Vec<u8>>) -> &mut Self {
-        self.0.push(bytes.into());
+    pub fn bytes(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
+        self.parts(&[bytes.as_ref()])
+    }
+
+    /// One argument of several parts.
+    pub fn parts(&mut self, parts: &[&[u8]]) -> &mut Self {
+        parts.iter().for_each(|part| self.bytes.extend_from_slice(part));
+        self.ends.push(self.bytes.len());
         self
     }
 
     pub fn text(&mut self, text: &str) -> &mut Self {
-        self.bytes(text.as_bytes())
+        self.bytes(text)
     }
 
     pub fn number(&mut self, number: impl Into<u64>) -> &mut Self {
-        self.bytes(number.into().to_string())
+        self.digits(number, 1)
+    }
+
+    /// A number with so many digits at least.
+    pub fn digits(&mut self, number: impl Into<u64>, digits: usize) -> &mut Self {
+        write!(self.bytes, "{:0digits$}", number.into()).expect("memory takes everything");
+        self.ends.push(self.bytes.len());
+        self
     }
 
     pub fn flag(&mut self, flag: bool) -> &mut Self {
-        self.number(u64::from(flag))
+        self.text(if flag { "1" } else { "0" })
     }
 
     /// Microseconds; 0 is none.
     pub fn time(&mut self, time: Option<Duration>) -> &mut Self {
         self.number(time.map_or(0, us))
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Takes back all but the first so many.
+    pub fn truncate(&mut self, len: usize) {
+        self.ends.truncate(len);
+        self.bytes.truncate(self.ends.last().copied().unwrap_or(0));
+    }
+
+    /// How many bytes they have.
+    pub fn size(&self) -> usize {
+        self.bytes.len()
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        let begins = std::iter::once(0).chain(self.ends.iter().copied());
+        begins.zip(&self.ends).map(|(begin, end)| &self.bytes[begin..*end])
     }
 }
 
@@ -140,5 +179,26 @@ impl Reply {
 
     pub fn is_empty(&self) -> bool {
         self.0.as_slice().is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_stay_apart() {
+        let mut args = Args::default();
+        args.text("").parts(&[b"a", b"", b"b"]).number(7u32).digits(7u32, 3).flag(true);
+        let all = |args: &Args| args.iter().map(<[u8]>::to_vec).collect::<Vec<_>>();
+        let given: [&[u8]; 5] = [b"", b"ab", b"7", b"007", b"1"];
+        assert_eq!(all(&args), given);
+        args.truncate(2);
+        assert_eq!(
+            (all(&args), args.len(), args.size()),
+            (vec![b"".to_vec(), b"ab".to_vec()], 2, 2)
+        );
+        args.truncate(0);
+        assert_eq!(args.text("c").iter().collect::<Vec<_>>(), [b"c"]);
     }
 }

@@ -1,49 +1,40 @@
--- Entries: a hash each (v version, w written, d data) and an index for each space, sorted by name.
-local FIELDS = 7 -- of a change: entry, version expected, kind, data, lasts in ms, ring, bells
-local SLACK = 60000 -- ms that an entry outlives its meaning
+-- Entries: a string each, of the version in sixteen digits, the time of its write in as many, and
+-- the data. Registers have an index, sorted by name.
+local FIELDS = 5 -- of a change: key, version expected, what becomes of it, lasts in ms, data
 local SWEEP_EVERY, SWEEP = 32, 64 -- one write in so many looks at so many names of the index
 
-local function index(entry)
-  return P .. ':index:' .. string.sub(entry, 1, 1)
-end
-
-local function see(reply, entry)
-  local got = call('HMGET', P .. ':' .. entry, 'v', 'w', 'd')
-  for i = 1, 3 do
-    reply[#reply + 1] = got[i]
-  end
-end
-
--- How all entries of the changes are, if one is not as expected or it is too late; or else which
--- are there.
+-- How all entries of the changes are, behind the time, if one is not as expected or it is too late.
 local function changed(first, count, is_late)
-  local is, there = is_late, {}
+  local is = is_late
+  local reply = { clock }
   for i = first, first + (count - 1) * FIELDS, FIELDS do
-    local version = call('HGET', P .. ':' .. ARGV[i], 'v')
-    there[i] = version
-    if (version or '0') ~= ARGV[i + 1] then
+    local entry = call('GET', ARGV[i])
+    if (entry and string.sub(entry, 1, 16) or '') ~= ARGV[i + 1] then
       is = true
     end
+    reply[#reply + 1] = entry
   end
-  if not is then
-    return nil, there
-  end
-  local reply = { 'changed', text(now) }
-  for i = first, first + (count - 1) * FIELDS, FIELDS do
-    see(reply, ARGV[i])
-  end
-  return reply
+  return is and reply
 end
 
--- Takes names off an index whose entries went by themselves: some at a time, going round. Each
--- write looks at two names on average, and makes one at most.
-local function sweep(entry)
-  local at, place = index(entry), P .. ':swept:' .. string.sub(entry, 1, 1)
+-- Keeps the index of registers. Names whose registers went by themselves are taken off some at a
+-- time, going round: each write looks at two on average, and makes one at most.
+local function index(key, to, is_new, version)
+  local at, place = P .. ':index:r', P .. ':swept:r'
+  local name = string.sub(key, #P + 4)
+  if to == 'nothing' then
+    call('ZREM', at, name)
+  elseif is_new then
+    call('ZADD', at, 0, name)
+  end
+  if version % SWEEP_EVERY > 0 then
+    return
+  end
   local from = call('GET', place)
   local names = call('ZRANGEBYLEX', at, from and '(' .. from or '-', '+', 'LIMIT', 0, SWEEP)
-  for _, name in ipairs(names) do
-    if call('EXISTS', P .. ':' .. string.sub(entry, 1, 2) .. name) == 0 then
-      call('ZREM', at, name)
+  for _, old in ipairs(names) do
+    if call('EXISTS', P .. ':r:' .. old) == 0 then
+      call('ZREM', at, old)
     end
   end
   if #names == SWEEP then
@@ -53,42 +44,23 @@ local function sweep(entry)
   end
 end
 
-local function change(i, version, is_there)
-  local entry, kind, lasts = ARGV[i], ARGV[i + 2], ARGV[i + 4]
-  local at = P .. ':' .. entry
-  if kind == 'v' then
-    call('HSET', at, 'v', version, 'w', text(now), 'd', ARGV[i + 3])
-    if not is_there then
-      call('ZADD', index(entry), 0, string.sub(entry, 3))
-    end
-    if lasts ~= '' then
-      call('PEXPIREAT', at, text(math.floor(now / 1000) + tonumber(lasts) + SLACK))
-    elseif is_there then
-      call('PERSIST', at)
-    end
-  elseif kind == 'n' then
-    call('DEL', at)
-    call('ZREM', index(entry), string.sub(entry, 3))
-  end
-  if ARGV[i + 5] == '1' then
-    call('PUBLISH', P .. ':b:' .. entry, version)
-  end
-  if ARGV[i + 6] ~= '' then
-    for bell in string.gmatch(ARGV[i + 6], '%S+') do
-      call('PUBLISH', P .. ':b:' .. bell, version)
-    end
-  end
-end
-
--- Writes changes that were found to be as expected; gives their version.
-local function write(first, count, there)
+-- Writes changes that were found to be as expected; gives their version and the time, as an entry
+-- begins.
+local function write(first, count)
   local version = versions(1)
-  local written = text(version)
+  local head = (version == now and clock or string.format('%016.0f', version)) .. clock
   for i = first, first + (count - 1) * FIELDS, FIELDS do
-    change(i, written, there[i])
+    local key, to, lasts = ARGV[i], ARGV[i + 2], ARGV[i + 3]
+    if to == 'nothing' then
+      call('DEL', key)
+    elseif to == 'value' and lasts == '' then
+      call('SET', key, head .. ARGV[i + 4])
+    elseif to == 'value' then
+      call('SET', key, head .. ARGV[i + 4], 'PX', lasts)
+    end
+    if to ~= 'same' and string.sub(key, #P + 2, #P + 2) == 'r' then
+      index(key, to, ARGV[i + 1] == '', version)
+    end
   end
-  if version % SWEEP_EVERY == 0 then
-    sweep(ARGV[first])
-  end
-  return written
+  return head
 end

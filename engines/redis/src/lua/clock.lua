@@ -2,7 +2,8 @@
 local P = KEYS[1]
 local call = redis.call
 local time = call('TIME')
-local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
+local clock = string.format('%010d%06d', time[1], time[2])
+local now = clock + 0
 
 -- A number as text with all its digits: Lua's own conversion gives fourteen.
 local function text(number)
@@ -13,8 +14,11 @@ end
 -- "Logical Physical Clocks", 2014). The last one is kept, and where that is lost, by FLUSHALL or a
 -- failover to an older replica, the server's clock stands in for it. Below 2^53 until 2255.
 local function versions(count)
-  local last = tonumber(call('GET', P .. ':version') or '0')
-  local first = math.max(last + 1, now)
-  call('SET', P .. ':version', text(first + count - 1))
-  return first
+  local last = call('GETSET', P .. ':version', count == 1 and clock or text(now + count - 1))
+  last = last and last + 0 or 0
+  if last < now then
+    return now
+  end
+  call('SET', P .. ':version', text(last + count))
+  return last + 1
 end

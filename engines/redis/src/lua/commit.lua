@@ -1,5 +1,5 @@
 -- ARGV: request, until when what was read holds, how many changes, settlements and publishes;
--- then they.
+-- then they, and what the changes ring.
 local seen = Q.seen(ARGV[1])
 if seen then
   return seen
@@ -8,11 +8,9 @@ if ARGV[2] ~= '' and now >= tonumber(ARGV[2]) then
   return { 'late' }
 end
 local changes, settles, publishes = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
-local other, there
-if changes > 0 then
-  other, there = changed(6, changes)
-end
+local other = changed(6, changes, false)
 if other then
+  table.insert(other, 1, 'changed')
   return other
 end
 local first = 6 + changes * FIELDS
@@ -31,7 +29,13 @@ for i = first, last, PUBLISH do
     arrivals[#arrivals + 1] = { i, q }
   end
 end
-local version = changes > 0 and write(6, changes, there) or '0'
+local version = '0'
+if changes > 0 then
+  version = string.sub(write(6, changes), 1, 16)
+  for i = last + PUBLISH, #ARGV do
+    call('PUBLISH', ARGV[i], '')
+  end
+end
 Q.apply_settles(plan)
 for _, one in ipairs(arrivals) do
   -- One of them may have brought the id of another.

@@ -16,10 +16,15 @@ local WORK = 256 -- things that end by themselves, dealt with at once
 local BYTES = 8388608 -- of contents in one reply
 local DEATHS = 16
 local REMEMBERED = 120000 -- ms that a request is known
-local opened, rings, dues = {}, {}, {}
+local opened, named, rings, dues = {}, {}, {}, {}
 
 local function key(q, kind)
-  return P .. ':q' .. kind .. ':' .. q.id
+  local at = q.keys[kind]
+  if not at then
+    at = P .. ':q' .. kind .. ':' .. q.id
+    q.keys[kind] = at
+  end
+  return at
 end
 
 local function refusal(kind, what)
@@ -32,7 +37,7 @@ function Q.open(id)
   end
   local got = call('HMGET', P .. ':q:' .. id, 'name', 'messages_max', 'bytes_max', 'reject',
     'ttl', 'lease', 'deliveries_max', 'dead_letter', 'priority_max', 'dedup', 'single', 'auto',
-    'paused', 'alone')
+    'paused', 'alone', 'serial')
   if not got[1] then
     opened[id] = false
     return false
@@ -42,14 +47,19 @@ function Q.open(id)
     reject = got[4] == '1', ttl = tonumber(got[5]), lease = tonumber(got[6]),
     deliveries_max = tonumber(got[7]), dead = got[8], priority_max = tonumber(got[9]),
     dedup = tonumber(got[10]), single = got[11] == '1', auto = got[12] == '1',
-    paused = got[13] == '1', alone = got[14],
+    paused = got[13] == '1', alone = got[14], serial = tonumber(got[15] or '0'), keys = {},
+    sums = {}, -- what is to be added to the queue's sums
   }
   opened[id] = q
   return q
 end
 
 function Q.find(name)
-  local id = call('HGET', P .. ':queues', name)
+  local id = named[name]
+  if id == nil then
+    id = call('HGET', P .. ':queues', name)
+    named[name] = id
+  end
   return id and Q.open(id)
 end
 
@@ -67,9 +77,16 @@ function Q.keep(request, reply)
 end
 
 function Q.sum(q, what, by)
-  if by ~= 0 then
-    call('HINCRBY', key(q, ''), what, by)
+  q.sums[what] = (q.sums[what] or 0) + by
+end
+
+function Q.add_up(q)
+  for what, by in pairs(q.sums) do
+    if by ~= 0 then
+      call('HINCRBY', key(q, ''), what, by)
+    end
   end
+  q.sums = {}
 end
 
 function Q.state(q, id)
@@ -141,21 +158,54 @@ function Q.remove(q, id, s)
   Q.sum(q, 'bytes', -s.w)
 end
 
+-- From now on what is put into a queue is written at the end; for a queue without bounds, of which
+-- nothing is read until then.
+function Q.gather(q)
+  if q.messages_max == 0 and q.bytes_max == 0 then
+    q.fresh = { m = {}, s = {}, r = {} }
+  end
+end
+
+function Q.write_fresh(q)
+  local fresh = q.fresh or {}
+  q.fresh = nil
+  for kind, list in pairs(fresh) do
+    if list[1] then
+      call(kind == 'r' and 'ZADD' or 'HSET', key(q, kind), unpack(list))
+    end
+  end
+end
+
+local function both(list, a, b)
+  list[#list + 1] = a
+  list[#list + 1] = b
+end
+
 function Q.put(q, s, content, at)
-  local id = text(call('HINCRBY', key(q, ''), 'serial', 1))
-  call('HSET', key(q, 'm'), id, content)
-  Q.save(q, id, s)
+  q.serial = q.serial + 1
+  Q.sum(q, 'serial', 1)
   Q.sum(q, 'bytes', s.w)
-  Q.sum(q, 'published', 1)
+  local id = text(q.serial)
+  local fresh = q.fresh
+  if fresh then
+    both(fresh.m, id, content)
+    both(fresh.s, id, cmsgpack.pack(s))
+  else
+    call('HSET', key(q, 'm'), id, content)
+    Q.save(q, id, s)
+  end
   if at > now then
     Q.delay(q, id, at)
+  elseif fresh and not s.x then
+    both(fresh.r, Q.place(s, id), id)
+    rings[q.id] = true
   else
     Q.ready(q, id, s)
   end
 end
 
 function Q.bytes(q)
-  return tonumber(call('HGET', key(q, ''), 'bytes') or '0')
+  return tonumber(call('HGET', key(q, ''), 'bytes') or '0') + (q.sums.bytes or 0)
 end
 
 -- Whether a queue that refuses has no room for so much more.
@@ -370,10 +420,19 @@ function Q.next(q)
   return at
 end
 
--- Ends every script that may have changed a queue: tells who waits.
+-- Ends every script that may have changed a queue: adds up its sums, and tells who waits.
 function Q.finish(reply)
+  for _, q in pairs(opened) do
+    if q then
+      Q.write_fresh(q)
+      Q.add_up(q)
+    end
+  end
   for id in pairs(rings) do
     call('PUBLISH', P .. ':b:q:' .. id, '')
+  end
+  if not next(dues) then
+    return reply
   end
   local due, sooner = P .. ':due', false
   local first = tonumber(call('ZRANGE', due, 0, 0, 'WITHSCORES')[2] or NEVER)
@@ -450,6 +509,7 @@ end
 -- Publishes, arguments: queue, mandatory, request, lane, ordering key, id, ttl, delay, due time,
 -- weight, routing key, content.
 local PUBLISH = 12
+local TAKEN = { '+', 1, 0 }
 
 -- Whether a queue has taken the same message id before.
 function Q.duplicate(i, q)
@@ -505,7 +565,7 @@ function Q.apply_publish(i, q)
   end
   Q.put(q, s, ARGV[i + 11], at)
   Q.overflow(q)
-  return { '+', 1, 0 }
+  return TAKEN
 end
 
 function Q.pages(at, from, upto, after, max)
@@ -513,7 +573,8 @@ function Q.pages(at, from, upto, after, max)
 end
 
 function Q.view(q)
-  local got = call('HMGET', key(q, ''), 'config', 'parked', 'bytes', 'paused', 'published',
+  Q.add_up(q)
+  local got = call('HMGET', key(q, ''), 'config', 'parked', 'bytes', 'paused', 'serial',
     'acked', 'returned', 'dead', 'dropped', 'purged')
   local view = { q.name, got[1], text(call('ZCARD', key(q, 'r'))),
     text(call('ZCARD', key(q, 'f'))), text(call('ZCARD', key(q, 'd'))),

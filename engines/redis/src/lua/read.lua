@@ -1,5 +1,6 @@
-local reply = { 'seen', text(now) }
+-- ARGV: keys of entries. Gives the time and how they are.
+local reply = { clock }
 for i = 1, #ARGV do
-  see(reply, ARGV[i])
+  reply[i + 1] = call('GET', ARGV[i])
 end
 return reply
