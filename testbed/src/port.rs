@@ -1,8 +1,10 @@
 //! Ports that belong to one test.
 
 use std::fs::{File, TryLockError};
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Mutex, PoisonError};
+
+use tokio::net::TcpSocket;
 
 /// Below the ports that systems give to outgoing connections: a client that knocks while its server
 /// is down could otherwise be given that very port, meet itself, and keep the server from coming
@@ -31,7 +33,7 @@ pub fn free_port() -> u16 {
         let port = PORTS.start + (first + taken.0) % count;
         let file = File::create(directory.join(port.to_string())).expect("the directory is ours");
         match file.try_lock() {
-            Ok(()) if TcpListener::bind(("127.0.0.1", port)).is_ok() => {
+            Ok(()) if is_free(port) => {
                 taken.1.push(file);
                 return port;
             }
@@ -42,9 +44,28 @@ pub fn free_port() -> u16 {
     panic!("no port is free");
 }
 
+/// Whether nobody listens there. It is found out without listening: a process that another test
+/// starts at this moment has the socket too for a while, and would pass for the server.
+fn is_free(port: u16) -> bool {
+    let bound = TcpSocket::new_v4().and_then(|socket| {
+        socket.set_reuseaddr(true)?;
+        socket.bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
+    });
+    bound.is_ok()
+}
+
 #[cfg(test)]
 mod tests {
-    use super::free_port;
+    use super::{free_port, is_free};
+
+    #[test]
+    fn a_port_that_somebody_listens_to_is_not_free() {
+        let port = free_port();
+        let listens = std::net::TcpListener::bind(("127.0.0.1", port)).expect("it is free");
+        assert!(!is_free(port));
+        drop(listens);
+        assert!(is_free(port));
+    }
 
     #[test]
     fn no_port_is_given_twice() {
