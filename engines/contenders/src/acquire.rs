@@ -47,7 +47,8 @@ pub(crate) async fn acquire<B: Book>(inner: &Arc<Inner<B>>, ask: &Acquire) -> Re
         gone: Gone::never(),
     };
     let give = inner.clone();
-    let begun = carry_out(&*inner.book, acquiring.begin(), move |begun| match begun {
+    let begin = |gone| Acquiring { gone, ..acquiring }.begin();
+    let begun = carry_out(&*inner.book, begin, move |begun| match begun {
         Begun::Holds(grant) => give_back(give, grant),
         Begun::Waits(mut acquiring, _) => {
             tokio::spawn(async move { acquiring.withdraw().await });

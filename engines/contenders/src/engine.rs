@@ -401,7 +401,7 @@ impl<B: Book> LockEngine for LineEngine<B> {
         let (inner, hold_again) = (self.inner.clone(), hold.clone());
         // A release that has begun is carried through, or the bell of a contender who has gone
         // might go on hanging.
-        let leaving = async move { inner.leave(&hold_again, false).await };
+        let leaving = |_| async move { inner.leave(&hold_again, false).await };
         carry_out(&*self.inner.book, leaving, drop).await.map_err(asked)
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use leasehold_api::engine::{apart, seen_through};
+use leasehold_api::engine::{Gone, apart, seen_through};
 use leasehold_api::{Error, ErrorKind, Result};
 use tokio::time::{Instant, sleep_until};
 
@@ -157,14 +157,17 @@ impl Patience {
 
 /// Does something that takes a few round trips, and sees it through when its caller goes: then what
 /// it brings is given back.
-pub(crate) async fn carry_out<B: Book, T: Send + 'static>(
+pub(crate) async fn carry_out<B: Book, T: Send + 'static, W>(
     book: &B,
-    work: impl Future<Output = Result<T>> + Send + 'static,
+    work: impl FnOnce(Gone) -> W + Send,
     give_back: impl FnOnce(T) + Send + 'static,
-) -> Result<T> {
+) -> Result<T>
+where
+    W: Future<Output = Result<T>> + Send + 'static,
+{
     match book.goes_its_way() {
-        true => seen_through(work, give_back).await,
-        false => apart(|_| work, give_back).await,
+        true => seen_through(work(Gone::never()), give_back).await,
+        false => apart(work, give_back).await,
     }
 }
 
