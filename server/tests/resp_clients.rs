@@ -68,6 +68,7 @@ impl Door {
     /// Does something while the server stands still.
     pub fn paused(&self, with: impl FnOnce()) {
         self.process.signal(Signal::STOP);
+        leasehold_testbed::wait_until_stopped(self.process.id().cast_unsigned());
         with();
         self.process.signal(Signal::CONT);
     }

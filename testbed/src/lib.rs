@@ -14,5 +14,5 @@ pub mod servers;
 
 pub use certificate::Certificate;
 pub use port::free_port;
-pub use process::{Kind, Server, as_user, program};
+pub use process::{Kind, Server, as_user, program, wait_until_stopped};
 pub use proxy::Proxy;

@@ -46,6 +46,25 @@ pub fn as_user(user: &str, program: &Path, directory: &Path) -> Command {
     call
 }
 
+/// Waits until a process stands still that was told to: the signal is sent at once, and its threads
+/// stop one after the other, as they come by.
+///
+/// # Panics
+/// When it ends, or goes on.
+pub fn wait_until_stopped(id: u32) {
+    let began = Instant::now();
+    let is_running = |thread: std::io::Result<std::fs::DirEntry>| {
+        let stat = thread.and_then(|thread| std::fs::read_to_string(thread.path().join("stat")));
+        // The state follows the name, which is in parentheses; a thread may have ended meanwhile.
+        let state = stat.ok().and_then(|stat| Some(stat.rsplit_once(") ")?.1.starts_with('T')));
+        state == Some(false)
+    };
+    while std::fs::read_dir(format!("/proc/{id}/task")).expect("it is there").any(is_running) {
+        assert!(began.elapsed() < READY, "process {id} does not stand still");
+        std::thread::yield_now();
+    }
+}
+
 /// How one speaks to a kind of server.
 #[derive(Debug)]
 pub struct Kind {
@@ -204,6 +223,9 @@ impl Server {
     /// Stops all of it without a word.
     pub fn pause(&self) {
         self.signal(Signal::STOP);
+        if let Some(child) = &self.child {
+            wait_until_stopped(child.id());
+        }
     }
 
     /// Lets it go on after [`pause`](Self::pause).

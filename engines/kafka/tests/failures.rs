@@ -14,7 +14,6 @@ use leasehold_api::{
 };
 use leasehold_testbed::Proxy;
 use leasehold_testbed::servers::kafka::{Broker, Ports, Wishes};
-use rustix::process::Signal;
 use tokio::time::timeout;
 
 /// A broker, and a proxy that clients can be sent through.
@@ -324,14 +323,14 @@ async fn a_broker_that_stands_still_is_waited_for() {
     publish(&queue, 0..1).await;
     let mut consumer = queue.consume().await.expect("it is there");
     let held = next(&mut consumer).await;
-    broker.server.signal(Signal::STOP);
+    broker.server.pause();
     let acking = tokio::spawn(held.ack());
     let sender = queue.clone();
     let publishing = tokio::spawn(async move { publish(&sender, 1..2).await });
     // It stands still for as long as it takes to see that nothing happens.
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert!(!acking.is_finished() && !publishing.is_finished(), "who answered?");
-    broker.server.signal(Signal::CONT);
+    broker.server.resume();
     timeout(LONG, acking).await.expect("it goes on").expect("no panic").expect("it is done");
     timeout(LONG, publishing).await.expect("it goes on").expect("it is taken");
     let second = next(&mut consumer).await;
