@@ -392,8 +392,7 @@ impl Keys<'_, '_> {
         let slot = self.step.d.register_at(key);
         let known = slot.map(|slot| &self.step.d.registers[slot]);
         // One that has expired leaves nothing but its place.
-        let live = known.filter(|key| key.expires == 0 || key.expires > self.step.now);
-        let live = live.filter(|live| !self.step.d.is_gone(live) && !self.is_emptied(key));
+        let live = known.filter(|live| self.step.is_live(live) && !self.is_emptied(key));
         let staged = Staged {
             key: known.map_or_else(|| key.into(), |known| known.key.clone()),
             slot,

@@ -329,6 +329,19 @@ fn cells_mean_what_they_meant() {
     assert_eq!(again, cells, "old cells mean another state now");
 }
 
+/// A state restored from its cells, of which the one of this kind is the frozen one.
+fn through_the_frozen_cell(name: &str, kind: u8, state: &Durable) -> Durable {
+    let mut cells = state.all_cells();
+    let (key, value) = cells.iter().find(|(key, _)| key[0] == kind).expect("a cell of the kind");
+    let (bytes, meaning) = frozen(name, value, &to_hex(key));
+    assert_eq!(*value, bytes, "it is written in another way now");
+    cells.insert(from_hex(&meaning), bytes);
+    let pairs = cells.iter().map(|(key, value)| (&key[..], &value[..]));
+    let restored = Durable::restore(pairs, 3).expect("old cells fit").expect("a state");
+    assert_eq!(restored.all_cells(), cells, "an old cell means another state now");
+    restored
+}
+
 #[test]
 fn the_cell_of_a_claimed_collection_means_what_it_meant() {
     let mut state = Durable::new(Shape::of(&Limits::default()), 1);
@@ -342,17 +355,9 @@ fn the_cell_of_a_claimed_collection_means_what_it_meant() {
     let event = Event::Keyed { slot: 3, key, version: 7, expires, claim: 7, fresh, edits };
     let stamp = Stamp { sequence: 1, at: 10, position: 1000, size: 50 };
     state.evolve(stamp, &event);
-    let mut cells = state.all_cells();
-    let (key, value) = cells.iter().find(|(key, _)| key[0] == 10).expect("a register");
-    let (key, value) = (key.clone(), value.clone());
-    let (bytes, meaning) = frozen("cell_register_claimed", &value, &to_hex(&key));
-    assert_eq!(value, bytes, "it is written in another way now");
-    cells.insert(from_hex(&meaning), bytes);
-    let pairs = cells.iter().map(|(key, value)| (&key[..], &value[..]));
-    let restored = Durable::restore(pairs, 3).expect("old cells fit").expect("a state");
+    let restored = through_the_frozen_cell("cell_register_claimed", 10, &state);
     assert_eq!(restored.registers()[3].content, state.registers()[3].content);
     assert_eq!((restored.registers()[3].claim, restored.registers()[3].since), (7, 10));
-    assert_eq!(restored.all_cells(), cells, "an old cell means another state now");
 }
 
 #[test]
@@ -367,15 +372,7 @@ fn the_cell_of_emptied_spaces_means_what_it_meant() {
     state.evolve(stamp(3), &Event::Emptied { space: 5, version: 1000 });
     state.evolve(stamp(4), &written(1, &marked, 1001));
     state.evolve(stamp(5), &Event::Emptied { space: 0, version: 1002 });
-    let mut cells = state.all_cells();
-    let (key, value) = cells.last_key_value().expect("cells");
-    let (key, value) = (key.clone(), value.clone());
-    let (bytes, meaning) = frozen("cell_spaces", &value, &to_hex(&key));
-    assert_eq!(value, bytes, "it is written in another way now");
-    cells.insert(from_hex(&meaning), bytes);
-    let pairs = cells.iter().map(|(key, value)| (&key[..], &value[..]));
-    let restored = Durable::restore(pairs, 3).expect("old cells fit").expect("a state");
+    let restored = through_the_frozen_cell("cell_spaces", 12, &state);
     let gone = |slot: u32| restored.is_gone(&restored.registers()[slot]);
     assert_eq!((gone(0), gone(1), restored.register_count()), (true, false, 1));
-    assert_eq!(restored.all_cells(), cells, "an old cell means another state now");
 }

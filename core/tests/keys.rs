@@ -8,23 +8,13 @@ use leasehold_core::content::{Bytes, Content, Edit, Kind, Sorted};
 use leasehold_core::limits::{MS, SECOND};
 use leasehold_core::*;
 
-use support::{Answer, Shard, name};
+use support::{Answer, Shard, bytes, decide, name};
 
 fn shard() -> Shard {
     let mut shard = Shard::new(Limits::default());
     // The first token reserves a block; no test should see that record.
     decide(&mut shard, |keys| keys.set(b"first", b"".as_slice().into())).expect("room");
     shard
-}
-
-fn decide<R>(shard: &mut Shard, procedure: impl FnOnce(&mut Keys<'_, '_>) -> R) -> R {
-    let mut result = None;
-    shard.act(|core, log, out| result = Some(core.keys(log.now, log, out, procedure)));
-    result.expect("it decided")
-}
-
-fn bytes(text: &str) -> Bytes {
-    text.as_bytes().into()
 }
 
 fn set(shard: &mut Shard, key: &str, text: &str) {

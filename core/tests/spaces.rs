@@ -8,20 +8,10 @@ use leasehold_core::content::Bytes;
 use leasehold_core::limits::SECOND;
 use leasehold_core::*;
 
-use support::Shard;
+use support::{Shard, bytes, decide};
 
 fn shard() -> Shard {
     Shard::new(Limits { work_per_step: 16, ..Limits::default() })
-}
-
-fn decide<R>(shard: &mut Shard, procedure: impl FnOnce(&mut Keys<'_, '_>) -> R) -> R {
-    let mut result = None;
-    shard.act(|core, log, out| result = Some(core.keys(log.now, log, out, procedure)));
-    result.expect("it decided")
-}
-
-fn bytes(text: &str) -> Bytes {
-    text.as_bytes().into()
 }
 
 fn key(space: u8, name: &str) -> Vec<u8> {

@@ -114,16 +114,14 @@ fn an_expired_certificate_is_refused() {
 #[test]
 fn users_come_in_over_https() {
     let here = directory();
-    let own = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("a pair");
-    std::fs::write(here.path().join("a.pem"), own.cert.pem()).expect("it is writable");
-    std::fs::write(here.path().join("k.pem"), own.signing_key.serialize_pem()).expect("writable");
+    leasehold_testbed::Certificate::new(here.path(), "127.0.0.1");
     let text = done(here.path(), &["--json", "user", "add", "bot", "--with-token"]);
     let added: serde_json::Value = serde_json::from_str(&text).expect("it prints JSON");
     let token = added["token"].as_str().expect("it has a token");
-    let both = ["--http-tls-cert", "a.pem", "--http-tls-key", "k.pem"];
+    let both = ["--http-tls-cert", "cert.pem", "--http-tls-key", "key.pem"];
     let (_server, url) = serve(here.path(), &both);
     assert!(url.starts_with("https://"), "{url}");
-    let on = format!("{url}?ca=a.pem");
+    let on = format!("{url}?ca=cert.pem");
     // The command under the lock comes in as well, although it has a token of another kind.
     let inner = [env!("CARGO_BIN_EXE_leasehold"), "lock", "run", "b", "--", "true"];
     let outer = ["--on", &on, "--token", token, "lock", "run", "a", "--"];

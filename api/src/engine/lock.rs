@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep_until};
 
 /// Names a request across retries: the same id is carried out once and answered alike.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -93,6 +94,45 @@ pub enum Wait {
     AtMost(Duration),
     /// Until granted or dropped.
     Forever,
+}
+
+impl Wait {
+    /// When somebody gives up who waits since then; `None`: never, or it does not wait at all.
+    ///
+    /// ```
+    /// use leasehold_api::Wait;
+    /// use std::time::Duration;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let asked = tokio::time::Instant::now();
+    /// let wait = Duration::from_secs(3);
+    /// assert_eq!(Wait::AtMost(wait).until(asked), Some(asked + wait));
+    /// assert_eq!(Wait::Forever.until(asked), None);
+    /// # }
+    /// ```
+    pub fn until(self, asked: Instant) -> Option<Instant> {
+        match self {
+            // What lies beyond the clock's end is forever.
+            Self::AtMost(wait) => asked.checked_add(wait),
+            Self::No | Self::Forever => None,
+        }
+    }
+}
+
+/// Waits until a moment; without one for ever.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// use leasehold_api::engine::moment;
+/// moment(Some(tokio::time::Instant::now())).await;
+/// # }
+/// ```
+pub async fn moment(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Asks for one or several locks, all or none.

@@ -49,9 +49,8 @@ impl Step<'_> {
                 })
             }),
             Listed::Registers => self.page_of(&self.d.registers, list, |_, register| {
-                let lives = register.expires == 0 || register.expires > self.now;
-                let wanted = lives && register.key.starts_with(prefix);
-                (wanted && !self.d.is_gone(register)).then(|| ListedItem::Register {
+                let wanted = register.key.starts_with(prefix) && self.is_live(register);
+                wanted.then(|| ListedItem::Register {
                     key: register.key.clone(),
                     version: register.version,
                     bytes: u32::try_from(register.bytes).unwrap_or(u32::MAX),

@@ -11,6 +11,7 @@ use alloc::boxed::Box;
 
 use super::answer;
 use crate::event::Event;
+use crate::lock::Register;
 use crate::outcome::{Outcome, Refusal, RegisterView};
 use crate::slab::NONE;
 use crate::step::Step;
@@ -20,10 +21,13 @@ use crate::{Expect, RegisterTtl, RequestId, Time, Write};
 impl Step<'_> {
     /// The slot of a register that has a value now.
     pub(crate) fn live_register(&self, key: &[u8]) -> Option<u32> {
-        let slot = self.d.register_at(key)?;
-        let register = &self.d.registers[slot];
-        let lives = register.expires == 0 || register.expires > self.now;
-        (lives && !self.d.is_gone(register)).then_some(slot)
+        self.d.register_at(key).filter(|slot| self.is_live(&self.d.registers[*slot]))
+    }
+
+    /// Whether a register has neither run out, which its timer may not have seen yet, nor gone with
+    /// its space.
+    pub(crate) fn is_live(&self, register: &Register) -> bool {
+        (register.expires == 0 || register.expires > self.now) && !self.d.is_gone(register)
     }
 
     pub(crate) fn read_register(&self, key: &[u8]) -> Outcome {

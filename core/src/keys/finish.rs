@@ -58,8 +58,7 @@ impl Step<'_> {
         let version = self.next_token();
         let before = staged.slot.map(|slot| &self.d.registers[slot]);
         let lives = before.filter(|_| !staged.fresh || staged.claim == Claim::AsBefore);
-        let known = lives.filter(|before| before.expires == 0 || before.expires > self.now);
-        let known = known.filter(|before| !self.d.is_gone(before));
+        let known = lives.filter(|before| self.is_live(before));
         let claim = match (staged.claim, known) {
             (Claim::Made, _) => version,
             (Claim::SoughtInVain, _) if staged.expires != 0 => version,

@@ -20,6 +20,9 @@ impl Keys<'_, '_> {
     /// lock-delay, or somebody who waits for the name. Nobody holds it when the token is 0; the
     /// expiry then is when trying again makes sense, if that can be told.
     pub fn kept_away(&self, key: &[u8]) -> Option<Leased> {
+        if self.step.d.locks.is_empty() && self.step.v.lines.is_empty() {
+            return None;
+        }
         if let Some(lease) = self.leased(key) {
             return Some(lease);
         }

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use leasehold_core::content::Bytes;
 use leasehold_core::index::{Entry, Page, Place, decode_items};
 use leasehold_core::limits::SECOND;
 use leasehold_core::wire::Reader;
@@ -300,4 +301,16 @@ fn same(what: &str, there: &Cells, here: &Cells) {
 
 pub fn name(text: &str) -> Name {
     Name::new(text).expect("a good name")
+}
+
+/// Carries out a decision over keys.
+pub fn decide<R>(shard: &mut Shard, procedure: impl FnOnce(&mut Keys<'_, '_>) -> R) -> R {
+    let mut result = None;
+    shard.act(|core, log, out| result = Some(core.keys(log.now, log, out, procedure)));
+    result.expect("it decided")
+}
+
+/// What a key holds.
+pub fn bytes(text: &str) -> Bytes {
+    text.as_bytes().into()
 }

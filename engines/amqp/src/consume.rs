@@ -13,10 +13,10 @@ use lapin::options::{
     BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicGetOptions, BasicQosOptions,
 };
 use lapin::types::FieldTable;
-use leasehold_api::engine::{Consume, Delivered, Receive, Wait};
+use leasehold_api::engine::{Consume, Delivered, Receive, Wait, moment};
 use leasehold_api::{Error, ErrorKind, Result};
 use tokio::sync::{oneshot, watch};
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::connect::{ANSWER, Link, Own, PATIENCE, given_up, jittered};
 use crate::error::{Answer, Fault, not_found};
@@ -199,6 +199,9 @@ pub(crate) async fn consume(
     let (tell, told) = oneshot::channel();
     let ask = ask.clone();
     tokio::spawn(async move {
+        if tell.is_closed() {
+            return;
+        }
         let flow = engine.flow_patiently(&ask).await;
         let stream = flow.map(|flow| Stream { engine, ask, flow: Some(flow), is_over: false });
         // A stream that nobody takes stops when it is dropped.
@@ -316,12 +319,7 @@ async fn take(
         let (options, none) = (BasicConsumeOptions::default(), FieldTable::default());
         let asked = channel.basic_consume(queue, "".into(), options, none);
         let mut consumer = line.answer(asked).await?;
-        let late = async {
-            match until {
-                Some(until) => sleep_until(until).await,
-                None => std::future::pending().await,
-            }
-        };
+        let late = moment(until);
         let first = tokio::select! {
             first = consumer.next() => Some(first),
             () = late => None,

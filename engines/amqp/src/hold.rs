@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use lapin::Channel;
 use lapin::options::BasicNackOptions;
-use leasehold_api::engine::{Acquire, Ending, Grant, HoldRef, Mode, Wait};
+use leasehold_api::engine::{Acquire, Ending, Grant, HoldRef, Mode, Wait, moment};
 use leasehold_api::{Error, ErrorKind, Result, Retry};
 use tokio::sync::{oneshot, watch};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep};
 
 use crate::config::Config;
 use crate::connect::{Line, Link, Own, PATIENCE, given_up, jittered};
@@ -361,12 +361,7 @@ impl Holds {
         let mut state = hold.state.subscribe();
         let ending = loop {
             let until = state.borrow_and_update().until;
-            let due = async {
-                match until {
-                    Some(until) => sleep_until(until).await,
-                    None => std::future::pending().await,
-                }
-            };
+            let due = moment(until);
             tokio::select! {
                 () = hold.line.gone() => break Ending::Unknown,
                 changed = state.changed() => {

@@ -33,9 +33,10 @@ use lapin::options::{
 };
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{BasicProperties, Channel, ExchangeKind};
+use leasehold_api::engine::moment;
 use leasehold_api::{Error, ErrorKind};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 use crate::connect::{ANSWER, Line, given_up};
 use crate::error::{Answer, Fault};
@@ -212,12 +213,7 @@ pub(crate) async fn wait(
             None => std::future::pending().await,
         }
     };
-    let late = async {
-        match until {
-            Some(until) => sleep_until(until).await,
-            None => std::future::pending().await,
-        }
-    };
+    let late = moment(until);
     let came = tokio::select! {
         came = consumer.next() => Some(came),
         () = late => None,

@@ -12,10 +12,10 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use leasehold_api::engine::Gone;
+use leasehold_api::engine::{Gone, moment};
 use leasehold_api::{Result, Wait};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
 use crate::lines::Lines;
 use crate::too_late;
@@ -84,16 +84,7 @@ impl Turns {
             return Ok(turn);
         };
         let mut gone = gone.clone();
-        let until = match wait {
-            Wait::AtMost(wait) => asked.checked_add(*wait),
-            Wait::No | Wait::Forever => None,
-        };
-        let late = async {
-            match until {
-                Some(until) => sleep_until(until).await,
-                None => std::future::pending().await,
-            }
-        };
+        let late = moment(wait.until(*asked));
         let advance = async {
             turn.advance(|place| &place.comer).await;
             turn.advance(|place| &place.writer).await;

@@ -18,10 +18,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use leasehold_api::engine::{Acquire, Gone, Grant, HoldRef, Mode, apart};
+use leasehold_api::engine::{Acquire, Gone, Grant, HoldRef, Mode, apart, moment};
 use leasehold_api::{Error, ErrorKind, Result, Wait};
 use leasehold_contenders::{Contender, circle, limits, line, operation, too_late};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, timeout};
 
 use crate::connect::{PATIENCE, Patience};
 use crate::core::{Core, Seen, odd, us, wall};
@@ -553,16 +553,7 @@ impl Acquiring {
         self.lease = self.lease.map(|lease| Lease { is_new: false, ..lease });
         let from = seen.revision + 1;
         let watched = Watched { keys, and_longer: true, from, only_ends: true };
-        let until = match self.ask.wait {
-            Wait::AtMost(wait) => self.asked.checked_add(wait),
-            Wait::No | Wait::Forever => None,
-        };
-        let over = async {
-            match until {
-                Some(until) => sleep_until(until).await,
-                None => std::future::pending().await,
-            }
-        };
+        let over = moment(self.ask.wait.until(self.asked));
         let mut gone = self.gone.clone();
         tokio::select! {
             biased;

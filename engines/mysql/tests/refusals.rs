@@ -86,9 +86,7 @@ async fn settings_that_tear_a_promise_are_told() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tls_is_verified() {
-    let certificates = tempfile::tempdir().expect("a directory");
-    let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-    std::fs::set_permissions(certificates.path(), open).expect("it is ours");
+    let certificates = Server::directory();
     let own = Certificate::new(certificates.path(), "localhost");
     let (cert, key) = (own.certificate.display(), own.key.display());
     let (with_cert, with_key) = (format!("--ssl-cert={cert}"), format!("--ssl-key={key}"));

@@ -20,10 +20,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use leasehold_api::engine::{Acquire, Gone, Grant, HoldRef, Mode, apart};
+use leasehold_api::engine::{Acquire, Gone, Grant, HoldRef, Mode, apart, moment};
 use leasehold_api::{Error, ErrorKind, Result, Wait};
 use leasehold_contenders::{Contender, SessionState, circle, limits, line, operation, too_late};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, timeout};
 use zookeeper_client::{Client, CreateMode, OneshotWatcher};
 
 use crate::connect::{Heard, Link, PATIENCE, Patience};
@@ -393,16 +393,7 @@ impl Acquiring {
 
     /// Waits for something to happen to whoever stands in the way.
     async fn wait(&mut self, link: &Link, lines: &[Line]) -> Tried<()> {
-        let until = match self.ask.wait {
-            Wait::AtMost(wait) => self.asked.checked_add(wait),
-            Wait::No | Wait::Forever => None,
-        };
-        let over = async {
-            match until {
-                Some(until) => sleep_until(until).await,
-                None => std::future::pending().await,
-            }
-        };
+        let over = moment(self.ask.wait.until(self.asked));
         let session_over = async {
             match &self.session {
                 Some(session) => session.over().await,

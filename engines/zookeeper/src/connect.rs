@@ -14,7 +14,7 @@
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use leasehold_api::engine::Gone;
+use leasehold_api::engine::{Gone, moment};
 use leasehold_api::{Error, ErrorKind, Result, Retry};
 use leasehold_contenders::jittered;
 use tokio::sync::watch;
@@ -81,13 +81,7 @@ impl Patience {
 
     /// Waits for something for as long as there is patience.
     async fn within<T>(&mut self, url: &str, what: impl Future<Output = T>) -> Result<T> {
-        let until = self.until;
-        let too_late = async {
-            match until {
-                Some(until) => sleep_until(until).await,
-                None => std::future::pending().await,
-            }
-        };
+        let too_late = moment(self.until);
         tokio::select! {
             done = what => return Ok(done),
             () = too_late => {}

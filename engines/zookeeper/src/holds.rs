@@ -9,11 +9,11 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use leasehold_api::engine::{Ending, HoldRef};
+use leasehold_api::engine::{Ending, HoldRef, moment};
 use leasehold_api::{Error, ErrorKind, Result};
 use leasehold_contenders::{Contender, SessionState, limits};
 use tokio::sync::{oneshot, watch};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 use zookeeper_client::{Client, MultiWriter};
 
 use crate::connect::{Heard, Link, PATIENCE, Patience};
@@ -162,12 +162,7 @@ impl Core {
         loop {
             let life = *lives.borrow_and_update();
             let Life::Until(until) = life else { return };
-            let over = async {
-                match until {
-                    Some(until) => sleep_until(until).await,
-                    None => std::future::pending().await,
-                }
-            };
+            let over = moment(until);
             let session_over = async {
                 match &held.bound {
                     Some(session) => session.over().await,

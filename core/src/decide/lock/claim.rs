@@ -36,8 +36,7 @@ impl Step<'_> {
 
     /// Whether this is the token of a claim that lives.
     pub(super) fn is_claim(&self, name: &Name, token: Token) -> bool {
-        let lives = |key: &Register| key.expires == 0 || key.expires > self.now;
-        self.claimed(name).is_some_and(|key| Token(key.claim) == token && lives(key))
+        self.claimed(name).is_some_and(|key| Token(key.claim) == token && self.is_live(key))
     }
 
     /// The claim of this name as a holder.

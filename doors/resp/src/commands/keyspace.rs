@@ -18,9 +18,11 @@ pub fn del(scene: &mut Scene, args: &[&[u8]]) -> Step<Reply> {
     for key in &args[1..] {
         super::refuse_leased(scene, key)?;
     }
-    // All of them or none.
-    let there = args[1..].iter().filter(|key| scene.content(key).is_some());
-    scene.check_room(there.map(|key| key.len()))?;
+    // All of them or none. There is room for a few whether they are there or not.
+    if scene.check_room(args[1..].iter().map(|key| key.len())).is_err() {
+        let there = args[1..].iter().filter(|key| scene.content(key).is_some());
+        scene.check_room(there.map(|key| key.len()))?;
+    }
     let mut count = 0;
     for key in &args[1..] {
         count += i64::from(scene.remove(key)?);

@@ -208,9 +208,7 @@ pub fn mset(scene: &mut Scene, args: &[&[u8]], only_absent: bool) -> Step<Reply>
     check_all(scene, pairs().map(|(_, value)| value.len()))?;
     scene.check_room(pairs().map(|(key, value)| key.len() + value.len()))?;
     for (key, _) in pairs() {
-        if let Some(lease) = scene.keys.leased(&scene.name(key)) {
-            return Err(super::leased(lease.token));
-        }
+        super::refuse_leased(scene, key)?;
     }
     for (key, value) in pairs() {
         // A key may be named twice.
