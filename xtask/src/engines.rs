@@ -338,13 +338,12 @@ fn run_program(program: &Program, logs: &Path) -> (String, Verdict) {
     };
     match run() {
         Ok((text, success)) => {
-            let mut counts = Counts::default();
-            text.lines().filter_map(test::test_result).for_each(|found| counts.add(found));
+            let mut heard = test::Heard::default();
+            text.lines().for_each(|line| heard.line(line));
             if !program.counts && success {
-                counts.passed = 1;
+                heard.counts.passed = 1;
             }
-            let verdict = test::judge(success, counts);
-            (text, verdict)
+            (text, heard.judge(success))
         }
         Err(error) => {
             let why = format!("{}: {error}", program.executable.display());

@@ -67,19 +67,20 @@ pub fn step(
 struct Tally {
     counts: Counts,
     not_run: Vec<String>,
-    stopped_at: Option<String>,
+    /// The step that the run stopped at, and why.
+    failed: Option<(String, String)>,
 }
 
 impl Tally {
     fn add(&mut self, name: &str, verdict: &Verdict) {
         match verdict {
             Verdict::Passed(counts) => self.counts.passed += counts.passed,
-            Verdict::Failed(counts, _) => {
+            Verdict::Failed(counts, why) => {
                 self.counts.passed += counts.passed;
                 // A step that failed without a failing test (a lint, a compile error) counts as
                 // one.
                 self.counts.failed += counts.failed.max(1);
-                self.stopped_at = Some(name.to_string());
+                self.failed = Some((name.to_string(), why.clone()));
             }
             Verdict::NotRun(counts, why) => {
                 self.counts.passed += counts.passed;
@@ -93,8 +94,11 @@ impl Tally {
             true => String::from("nothing"),
             false => self.not_run.join(", "),
         };
+        // Again at the end: the place where it was said may be thousands of lines away.
+        let why = self.failed.as_ref().map(|(step, why)| format!("\nfailed: {step} ({why})"));
         let Counts { passed, failed, .. } = self.counts;
-        format!("{passed} passed, {failed} failed\nnot run: {not_run}")
+        let why = why.unwrap_or_default();
+        format!("{passed} passed, {failed} failed\nnot run: {not_run}{why}")
     }
 }
 
@@ -103,7 +107,7 @@ impl Tally {
 pub fn run_all(steps: Vec<Step>) -> ExitCode {
     let mut tally = Tally::default();
     for Step { name, work } in steps {
-        if let Some(stopped_at) = &tally.stopped_at {
+        if let Some((stopped_at, _)) = &tally.failed {
             let why = format!("stopped at {stopped_at}");
             tally.add(&name, &Verdict::not_run(why));
             continue;
@@ -120,7 +124,7 @@ pub fn run_all(steps: Vec<Step>) -> ExitCode {
         tally.add(&name, &verdict);
     }
     println!("\n{}", tally.summary());
-    match tally.stopped_at.is_none() && tally.not_run.is_empty() {
+    match tally.failed.is_none() && tally.not_run.is_empty() {
         true => ExitCode::SUCCESS,
         false => ExitCode::FAILURE,
     }
@@ -302,7 +306,8 @@ mod tests {
         tally.add("tests", &Verdict::Passed(Counts { passed: 7, failed: 0, ignored: 0 }));
         tally.add("lints", &Verdict::Failed(Counts::default(), String::from("no")));
         tally.add("fuzz", &Verdict::not_run(String::from("stopped at lints")));
-        assert_eq!(tally.summary(), "7 passed, 1 failed\nnot run: fuzz (stopped at lints)");
+        let summary = "7 passed, 1 failed\nnot run: fuzz (stopped at lints)\nfailed: lints (no)";
+        assert_eq!(tally.summary(), summary);
     }
 
     #[test]
@@ -310,7 +315,7 @@ mod tests {
         let mut tally = Tally::default();
         let counts = Counts { passed: 2, failed: 3, ignored: 0 };
         tally.add("tests", &Verdict::Failed(counts, String::from("no")));
-        assert_eq!(tally.summary(), "2 passed, 3 failed\nnot run: nothing");
+        assert_eq!(tally.summary(), "2 passed, 3 failed\nnot run: nothing\nfailed: tests (no)");
     }
 
     #[test]

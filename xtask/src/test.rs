@@ -101,34 +101,53 @@ pub fn cargo_test(arguments: &[&str], variables: &[(&str, &str)]) -> Result<Verd
     // Without this, one failing crate would hide the results of all that follow.
     call.args(["test", "--no-fail-fast"]).args(arguments);
     call.envs(variables.iter().copied());
-    let mut counts = Counts::default();
+    let mut heard = Heard::default();
     let success = run::stream(&mut call, Output::Stdout, |line| {
         run::pass_on(line);
-        test_result(line).into_iter().for_each(|found| counts.add(found));
+        heard.line(line);
     })?;
-    Ok(judge(success, counts))
+    Ok(heard.judge(success))
 }
 
-/// Turns the exit code and the counts into a verdict.
-///
-/// An ignored test fails the step, and so does a run without tests: what never runs proves nothing.
-pub fn judge(success: bool, counts: Counts) -> Verdict {
-    if counts.failed > 0 {
-        Verdict::Failed(counts, format!("{} tests failed", counts.failed))
-    } else if !success {
-        Verdict::Failed(counts, String::from("cargo test failed outside of a test"))
-    } else if counts.ignored > 0 {
-        let why = format!("{} ignored tests: let them run or delete them", counts.ignored);
-        Verdict::Failed(counts, why)
-    } else if counts.passed == 0 {
-        Verdict::Failed(counts, String::from("no test ran"))
-    } else {
-        Verdict::Passed(counts)
+/// What the test harness has said.
+#[derive(Default)]
+pub struct Heard {
+    pub counts: Counts,
+    /// The names of the tests that failed.
+    failed: Vec<String>,
+}
+
+impl Heard {
+    /// Hears one line of its output.
+    pub fn line(&mut self, line: &str) {
+        test_result(line).into_iter().for_each(|found| self.counts.add(found));
+        let name = line.strip_prefix("test ").and_then(|rest| rest.strip_suffix(" ... FAILED"));
+        self.failed.extend(name.map(String::from));
+    }
+
+    /// Turns the exit code and what was heard into a verdict.
+    ///
+    /// An ignored test fails the step, and so does a run without tests: what never runs proves
+    /// nothing.
+    pub fn judge(self, success: bool) -> Verdict {
+        let counts = self.counts;
+        let failed = |why: String| Verdict::Failed(counts, why);
+        if counts.failed > 0 {
+            failed(format!("{} failed: {}", counts.failed, self.failed.join(", ")))
+        } else if !success {
+            failed(String::from("cargo test failed outside of a test"))
+        } else if counts.ignored > 0 {
+            failed(format!("{} ignored tests: let them run or delete them", counts.ignored))
+        } else if counts.passed == 0 {
+            failed(String::from("no test ran"))
+        } else {
+            Verdict::Passed(counts)
+        }
     }
 }
 
 /// Reads `test result: ok. 3 passed; 0 failed; 0 ignored; …`.
-pub fn test_result(line: &str) -> Option<Counts> {
+fn test_result(line: &str) -> Option<Counts> {
     let (_, numbers) = line.strip_prefix("test result: ")?.split_once(". ")?;
     let mut counts = Counts::default();
     for part in numbers.split(';') {
@@ -224,10 +243,21 @@ mod tests {
 
     #[test]
     fn only_tests_that_ran_and_passed_pass() {
+        let judge = |success, counts| Heard { counts, failed: Vec::new() }.judge(success);
         assert!(matches!(judge(true, counts(1, 0, 0)), Verdict::Passed(_)));
         assert!(matches!(judge(false, counts(1, 0, 0)), Verdict::Failed(..)));
         assert!(matches!(judge(false, counts(1, 1, 0)), Verdict::Failed(..)));
         assert!(matches!(judge(true, counts(1, 0, 1)), Verdict::Failed(..)));
         assert!(matches!(judge(true, counts(0, 0, 0)), Verdict::Failed(..)));
+    }
+
+    #[test]
+    fn who_failed_is_named() {
+        let mut heard = Heard::default();
+        heard.line("test losses::late ... FAILED");
+        heard.line("test losses::early ... ok");
+        heard.line("test result: FAILED. 1 passed; 1 failed; 0 ignored; 0 measured");
+        let Verdict::Failed(_, why) = heard.judge(false) else { panic!("one of them failed") };
+        assert_eq!(why, "1 failed: losses::late");
     }
 }
