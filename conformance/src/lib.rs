@@ -33,7 +33,7 @@ use futures_core::future::BoxFuture;
 use leasehold_api::{Engine, Error, ErrorKind, Expect, Floor, Guarantees, Leasehold};
 
 /// How long a case waits for something that must come.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// An engine under test.
 pub struct Target {

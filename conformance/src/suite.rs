@@ -117,3 +117,7 @@ fn refused<T>(result: leasehold_api::Result<T>, kind: ErrorKind) -> Result<Error
 
 /// A time short enough to wait for and long enough for a slow machine to act within.
 const SHORT: Duration = Duration::from_millis(400);
+
+/// How long a lease lasts within which something must be done or renewed: a machine that is busy
+/// with other things may let it stand still for longer than [`SHORT`].
+const KEPT: Duration = Duration::from_millis(1500);

@@ -6,7 +6,7 @@ use futures_util::FutureExt as _;
 use leasehold_api::{Consumer, DeadLetter, Delivery, ErrorKind, Management, QueueConfig, Verdict};
 
 use super::queues::{counted, next, queue, view};
-use super::{SHORT, cases, ensure, gives, refused, until};
+use super::{KEPT, SHORT, cases, ensure, gives, refused, until};
 use crate::{Failure, Outcome, Target};
 
 cases! { "settling" needs Queues::Acked:
@@ -142,7 +142,7 @@ async fn an_ack_counts_once(target: &Target) -> Outcome {
 }
 
 async fn a_lost_lease_makes_the_ack_stale(target: &Target) -> Outcome {
-    let config = QueueConfig { lease: Some(SHORT), ..QueueConfig::default() };
+    let config = QueueConfig { lease: Some(KEPT), ..QueueConfig::default() };
     let (_a, queue) = queue(target, "lease", config).await?;
     let other = target.handle().await?.queue(queue.name());
     queue.publish("x").await?;
@@ -206,15 +206,15 @@ async fn all_there(consumer: &mut Consumer) -> Result<Vec<Delivery>, Failure> {
 }
 
 async fn a_lease_can_be_extended(target: &Target) -> Outcome {
-    let config = QueueConfig { lease: Some(SHORT), ..QueueConfig::default() };
+    let config = QueueConfig { lease: Some(KEPT), ..QueueConfig::default() };
     let (_a, queue) = queue(target, "extend", config).await?;
     queue.publish("x").await?;
     let mut consumer = queue.consume().await?;
     let delivery = next(&mut consumer).await?;
     let began = std::time::Instant::now();
     // The proof takes as long as the thing to prove: three lifetimes.
-    while began.elapsed() < 3 * SHORT {
-        delivery.extend(SHORT).await?;
+    while began.elapsed() < 3 * KEPT {
+        delivery.extend(KEPT).await?;
         tokio::time::sleep(SHORT / 8).await;
     }
     Ok(delivery.ack().await?)

@@ -162,8 +162,8 @@ async fn who_does_not_read_its_stream_is_cut_off_and_loses_its_deliveries() {
 async fn a_shutdown_ends_waits_at_once_and_lets_them_ask_again() {
     let mut server = server().await;
     server.post("/v1/locks/a/acquire", json!({})).await.good();
-    let began = Instant::now();
     let mut socket = server.connect().await;
+    // Longer than the tests' patience.
     let body = r#"{"wait_ms": 60000}"#;
     let head = format!(
         "POST /v1/locks/a/acquire HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n{body}",
@@ -177,5 +177,4 @@ async fn a_shutdown_ends_waits_at_once_and_lets_them_ask_again() {
     assert!(answer.contains("retry-after: 1"), "{answer}");
     assert!(answer.contains("\"retry\":\"later\""), "{answer}");
     server.stop().await;
-    assert!(began.elapsed() < Duration::from_secs(10));
 }
