@@ -96,7 +96,7 @@ async fn consumers_share_by_partitions() {
 async fn a_late_ack_is_refused() {
     let broker = Broker::start();
     let a = handle(&broker.url()).await;
-    let lease = Some(Duration::from_millis(400));
+    let lease = Some(Duration::from_secs(2));
     let queue = declared(&a, "leased", QueueConfig { lease, ..QueueConfig::default() }).await;
     publish(&queue, 0..1).await;
     let mut slow = queue.consume().prefetch(1).await.expect("it is there");

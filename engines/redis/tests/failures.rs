@@ -196,7 +196,7 @@ async fn renewals_go_on_over_a_cut() {
     let server = server::start(&[]);
     let proxy = Proxy::to(server.port).await;
     let (a, b) = (open(proxy.port()).await, open(server.port).await);
-    let ttl = Duration::from_secs(3);
+    let ttl = Duration::from_secs(5);
     let guard = a.lock("renewed").ttl(ttl).acquire().await.expect("it is free");
     let began = std::time::Instant::now();
     while began.elapsed() < 2 * ttl {
