@@ -17,7 +17,7 @@ use std::sync::Mutex;
 use std::time::Instant;
 
 /// Programs of tests that run at one time, and tests of one program.
-const AT_ONE_TIME: usize = 4;
+const AT_ONE_TIME: usize = 3;
 const THREADS: &str = "2";
 
 /// An engine and what its server is.
