@@ -47,9 +47,13 @@ pub fn run(figures: &mut Figures, time: Duration) {
         if !cases.iter().any(|(title, _)| figures.wants(title)) {
             continue;
         }
+        let Some(start) = system.start else {
+            eprintln!("{0}: not run: build leasehold-bench with --features {0}", system.name);
+            continue;
+        };
         // What is started now inherits the processor.
         machine::pin(&[0]);
-        let server = (system.start)();
+        let server = start();
         machine::pin(&[1]);
         for (title, case) in cases {
             if figures.wants(&title) {

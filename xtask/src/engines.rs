@@ -97,6 +97,9 @@ const BESIDE: &[(&str, &str, &[&str])] = &[
     ("leasehold-server", "real_servers", &["postgres", "redis"]),
 ];
 
+/// The benchmark's feature that builds a C library.
+pub const BENCHMARKED: &str = "leasehold-bench/kafka";
+
 /// How often the system is paused and killed in a history of each engine.
 const KILLS_SHORT: u64 = 2;
 
@@ -363,6 +366,13 @@ pub fn tests() -> impl Iterator<Item = String> {
 pub fn features() -> impl Iterator<Item = String> {
     let features = ENGINES.iter().flat_map(|engine| engine.features);
     features.flat_map(|feature| ["--features".to_owned(), (*feature).to_owned()])
+}
+
+/// What the benchmark of engines has to be built with to have Kafka in it, once its server is
+/// there.
+pub fn benchmarked_kafka() -> Result<&'static str, String> {
+    let (_, missing) = installed(|engine| engine.name == "kafka");
+    if missing.is_empty() { Ok(BENCHMARKED) } else { Err(missing.join("; ")) }
 }
 
 /// `crash` and `soak`: long histories of every engine.

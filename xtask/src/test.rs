@@ -75,6 +75,7 @@ fn lints() -> Result<Verdict, String> {
     ensure_component("clippy", "clippy")?;
     let mut call = run::cargo();
     call.args(["clippy", "--workspace", "--all-targets", "--features", OUTAGE]);
+    call.args(["--features", engines::BENCHMARKED]);
     call.args(engines::features()).args(["--", "-D", "warnings"]);
     run::succeed(&mut call)?;
     // These stand apart from the other tests, so "all targets" leaves them out.

@@ -28,6 +28,8 @@ async fn connect(url: &str) -> Engine {
         Some("etcd") => leasehold_etcd::connect(url).await,
         Some("zookeeper") => leasehold_zookeeper::connect(url).await,
         Some("amqp") => leasehold_amqp::connect(url).await,
+        #[cfg(feature = "kafka")]
+        Some("kafka") => leasehold_kafka::connect(url).await,
         _ => panic!("no engine for {url}"),
     };
     engine.expect("it connects")
@@ -62,16 +64,25 @@ impl Client for Task {
 struct Worker {
     queue: Queue,
     consumer: Option<Consumer>,
+    /// Its consumers are a group, which takes seconds to form.
+    is_group: bool,
+}
+
+async fn opened(queue: &Queue) -> Consumer {
+    queue.consume().prefetch(PREFETCH).open().await.expect("it may consume")
 }
 
 /// Users of one queue.
 pub async fn mails(url: &str, queue: &str, count: usize) -> Vec<Box<dyn Mail>> {
-    let engine = connect(url).await;
+    // A partition for each, as the consumers beside them need.
+    let is_kafka = url.starts_with("kafka:");
+    let url = if is_kafka { format!("{url}?partitions={count}") } else { url.to_owned() };
+    let engine = connect(&url).await;
     let mut mails: Vec<Box<dyn Mail>> = Vec::new();
     for _ in 0..count {
         let queue = Leasehold::new(engine.clone()).queue(queue);
         queue.declare(&QueueConfig::default()).await.expect("it is declared");
-        mails.push(Box::new(Worker { queue, consumer: None }));
+        mails.push(Box::new(Worker { queue, consumer: None, is_group: is_kafka }));
     }
     mails
 }
@@ -88,9 +99,18 @@ impl Mail for Worker {
         assert!(refused.is_none(), "{refused:?}");
     }
 
+    async fn join(&mut self) {
+        if self.is_group {
+            self.consumer = Some(opened(&self.queue).await);
+        }
+    }
+
     async fn take(&mut self, until: Instant) -> (u64, Instant) {
-        let opened = self.queue.consume().prefetch(PREFETCH).open().await;
-        let consumer = self.consumer.insert(opened.expect("it may consume"));
+        let opened = match self.consumer.take() {
+            Some(consumer) => consumer,
+            None => opened(&self.queue).await,
+        };
+        let consumer = self.consumer.insert(opened);
         let (mut count, mut last) = (0, Instant::now());
         while last < until {
             let Ok(next) = timeout(DRY, consumer.next()).await else { break };

@@ -2,6 +2,8 @@
 
 pub mod etcd;
 pub mod flock;
+#[cfg(feature = "kafka")]
+pub mod kafka;
 pub mod mysql;
 pub mod postgres;
 pub mod rabbit;

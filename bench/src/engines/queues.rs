@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tokio::time::Instant;
 
 use super::Shown;
@@ -30,16 +31,19 @@ pub async fn run(way: Way, url: &str, queue: &str, workers: usize, time: Duratio
         }
         *rate = sent as f64 / began.elapsed().as_secs_f64();
     }
+    join_all(mails.iter_mut().map(|mail| mail.join())).await;
     let began = Instant::now();
     let until = began + time;
-    let taking =
-        mails.into_iter().map(|mut mail| tokio::spawn(async move { mail.take(until).await }));
+    let taking = mails.into_iter().map(|mut mail| {
+        // Some clients block when they are dropped, and others are still taking then.
+        tokio::spawn(async move { (mail.take(until).await, mail) })
+    });
     let taking: Vec<_> = taking.collect();
     let (mut count, mut last) = (0, began);
-    for task in taking {
-        let (own, ended) = task.await.expect("it does not panic");
+    for taken in join_all(taking).await {
+        let ((own, ended), _) = taken.as_ref().expect("it does not panic");
         count += own;
-        last = last.max(ended);
+        last = last.max(*ended);
     }
     let taken = count as f64 / last.duration_since(began).as_secs_f64();
     vec![

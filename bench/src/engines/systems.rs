@@ -9,7 +9,8 @@ use super::ways::Way;
 /// A system and the ways to be compared, ours first.
 pub struct System {
     pub name: &'static str,
-    pub start: fn() -> Started,
+    /// `None`: it needs the feature of its name, which this build has not.
+    pub start: Option<fn() -> Started>,
     pub locks: &'static [Way],
     pub queues: &'static [Way],
 }
@@ -21,33 +22,47 @@ pub struct Started {
 }
 
 pub const SYSTEMS: &[System] = &[
-    System { name: "files", start: files, locks: &[Way::Ours, Way::Flock], queues: &[] },
+    System { name: "files", start: Some(files), locks: &[Way::Ours, Way::Flock], queues: &[] },
     System {
         name: "redis",
-        start: redis,
+        start: Some(redis),
         locks: &[Way::Ours, Way::RedisPoll, Way::RedisList],
         queues: &[Way::Ours, Way::RedisStream],
     },
     System {
         name: "postgres",
-        start: postgres,
+        start: Some(postgres),
         locks: &[Way::Ours, Way::PostgresAdvisory],
         queues: &[Way::Ours, Way::PostgresTable],
     },
     System {
         name: "mysql",
-        start: mysql,
+        start: Some(mysql),
         locks: &[Way::Ours, Way::MysqlUser],
         queues: &[Way::Ours, Way::MysqlTable],
     },
-    System { name: "etcd", start: etcd, locks: &[Way::Ours, Way::EtcdLock], queues: &[] },
+    System { name: "etcd", start: Some(etcd), locks: &[Way::Ours, Way::EtcdLock], queues: &[] },
     System {
         name: "zookeeper",
-        start: zookeeper,
+        start: Some(zookeeper),
         locks: &[Way::Ours, Way::ZooKeeperLock],
         queues: &[],
     },
-    System { name: "amqp", start: amqp, locks: &[Way::Ours], queues: &[Way::Ours, Way::Lapin] },
+    System {
+        name: "amqp",
+        start: Some(amqp),
+        locks: &[Way::Ours],
+        queues: &[Way::Ours, Way::Lapin],
+    },
+    System {
+        name: "kafka",
+        #[cfg(feature = "kafka")]
+        start: Some(kafka),
+        #[cfg(not(feature = "kafka"))]
+        start: None,
+        locks: &[],
+        queues: &[Way::Ours, Way::Rdkafka, Way::RdkafkaEach],
+    },
 ];
 
 fn started(url: String, server: impl Any) -> Started {
@@ -87,4 +102,10 @@ fn zookeeper() -> Started {
 
 fn amqp() -> Started {
     of(servers::rabbitmq::start(""))
+}
+
+#[cfg(feature = "kafka")]
+fn kafka() -> Started {
+    let broker = servers::kafka::Broker::start();
+    started(broker.url(), broker)
 }

@@ -6,6 +6,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::time::Instant;
 
+#[cfg(feature = "kafka")]
+use super::own::kafka::Commits;
 use super::{ours, own};
 
 /// A way.
@@ -35,9 +37,13 @@ pub enum Way {
     ZooKeeperLock,
     /// A durable queue, with confirms and acks.
     Lapin,
+    /// A topic and a group, offsets stored in the client and committed every five seconds.
+    Rdkafka,
+    /// The same, each offset committed and the answer waited for.
+    RdkafkaEach,
 }
 
-const WAYS: [Way; 12] = [
+const WAYS: [Way; 14] = [
     Way::Ours,
     Way::RedisPoll,
     Way::RedisList,
@@ -50,6 +56,8 @@ const WAYS: [Way; 12] = [
     Way::EtcdLock,
     Way::ZooKeeperLock,
     Way::Lapin,
+    Way::Rdkafka,
+    Way::RdkafkaEach,
 ];
 
 /// A process that locks.
@@ -76,6 +84,9 @@ pub trait Mail: Send {
     /// Publishes so many messages of 100 bytes with one request, and waits until all are confirmed.
     async fn publish(&mut self, count: usize);
 
+    /// Gets ready to take, where that takes long and is not to be measured.
+    async fn join(&mut self) {}
+
     /// Takes messages and acknowledges each, until a moment or until none came for a while. Gives
     /// how many, and when the last was acknowledged.
     async fn take(&mut self, until: Instant) -> (u64, Instant);
@@ -96,6 +107,8 @@ impl Way {
             Self::EtcdLock => "lock service",
             Self::ZooKeeperLock => "recipe",
             Self::Lapin => "lapin",
+            Self::Rdkafka => "rdkafka",
+            Self::RdkafkaEach => "rdkafka, each committed",
         }
     }
 
@@ -148,6 +161,10 @@ impl Way {
             Self::PostgresTable => own::postgres::tables(url, queue, count).await,
             Self::MysqlTable => own::mysql::tables(url, queue, count).await,
             Self::Lapin => own::rabbit::mails(url, queue, count).await,
+            #[cfg(feature = "kafka")]
+            Self::Rdkafka => own::kafka::mails(url, queue, count, Commits::Stored).await,
+            #[cfg(feature = "kafka")]
+            Self::RdkafkaEach => own::kafka::mails(url, queue, count, Commits::Each).await,
             other => panic!("{other:?} is no way to queue"),
         }
     }

@@ -412,3 +412,22 @@ async fn what_is_done_is_done_for_the_next_process() {
     let rest = drained(&queue).await;
     assert_eq!(rest, left.into_iter().map(|number| (number, 1)).collect());
 }
+
+/// Messages of the greatest length, many times what is fetched at once, come in their places.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_longest_messages_come_in_their_places() {
+    const LONGEST: usize = 16 << 20;
+    let broker = Broker::start();
+    let a = handle(&broker.url()).await;
+    let queue = declared(&a, "long", QueueConfig::default()).await;
+    let lengths = [1, LONGEST, 2, LONGEST, 3];
+    for length in lengths {
+        queue.publish(vec![7; length]).await.expect("it is taken");
+    }
+    let mut consumer = queue.consume().prefetch(10).await.expect("it is there");
+    for length in lengths {
+        let came = next(&mut consumer).await;
+        assert_eq!(came.body().len(), length);
+        came.ack().await.expect("it is in hand");
+    }
+}

@@ -31,6 +31,9 @@ use crate::error::{Answer, Fault, unavailable};
 
 /// The longest message with everything that goes along with it, bytes.
 pub(crate) const MESSAGE_MAX: usize = 17 << 20;
+/// What is fetched of a partition at once, bytes; a longer message comes alone. A partition that is
+/// paused forgets what was fetched ahead, and fetches it again.
+const FETCH: usize = 256 << 10;
 /// How long an old list of topics is believed while a topic is published to that is not in it.
 const PROPAGATION: Duration = Duration::from_secs(5);
 /// How long the client is listened to after a request that failed.
@@ -194,7 +197,7 @@ pub(super) fn consuming(config: &Config, group: &str) -> ClientConfig {
         .set("allow.auto.create.topics", "false")
         .set("isolation.level", "read_committed")
         .set("fetch.wait.max.ms", "500")
-        .set("fetch.message.max.bytes", MESSAGE_MAX.to_string())
+        .set("fetch.message.max.bytes", FETCH.to_string())
         .set("fetch.max.bytes", (2 * MESSAGE_MAX).to_string())
         // Our own window is what counts; this only keeps it filled.
         .set("queued.min.messages", "500")
