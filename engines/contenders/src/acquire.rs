@@ -167,9 +167,13 @@ impl<B: Book> Acquiring<B> {
     async fn take(&mut self, mut lines: Lines) -> Result<(u64, u32, Lines)> {
         loop {
             let mut standing;
-            let looked = match self.wait(&lines).await? {
-                Some(looked) => looked,
-                None => read(&*self.inner.book, &self.names, &mut self.patience).await?,
+            let looked = match stands(&lines, &self.id) {
+                // Its turn came while it came.
+                Standing::Holds(..) => lines,
+                _ => match self.wait(&lines).await? {
+                    Some(looked) => looked,
+                    None => read(&*self.inner.book, &self.names, &mut self.patience).await?,
+                },
             };
             (standing, lines) = self.look(looked).await?;
             if standing == Standing::Out {
@@ -192,9 +196,12 @@ impl<B: Book> Acquiring<B> {
     async fn join(&mut self, guess: Lines, who: Option<Who>) -> Result<(Standing, Lines)> {
         let new = self.contender();
         let (ask, id) = (&self.ask, &self.id);
+        // Who may enter a hold again must see whether it is there, and who comes into several lines
+        // comes into all at one moment.
+        let appends = !ask.reentrant && self.names.len() == 1;
         let step = |lines: &mut Lines, maybe_done: bool| {
-            if maybe_done && stands(lines, id) != Standing::Out {
-                return Ok(Step::Leave(stands(lines, id)));
+            if maybe_done && let Some(standing) = came(lines, id) {
+                return Ok(Step::Leave(standing));
             }
             if ask.reentrant
                 && let Some(entered) = enter(lines, ask)?
@@ -222,7 +229,11 @@ impl<B: Book> Acquiring<B> {
                 }
                 line.list.push(new);
             }
-            Ok(Step::Write(if room { Standing::Holds(0, 1) } else { Standing::Waits }))
+            Ok(match room {
+                true => Step::Write(Standing::Holds(0, 1)),
+                false if appends => Step::Append(Standing::Waits),
+                false => Step::Write(Standing::Waits),
+            })
         };
         let (standing, lines) = change(&self.inner, guess, &mut self.patience, who, step).await?;
         let standing = match standing {
@@ -405,6 +416,18 @@ fn stands(lines: &Lines, id: &str) -> Standing {
         Some(own) if all => Standing::Holds(own.token, own.entries),
         Some(_) => Standing::Waits,
         None => Standing::Out,
+    }
+}
+
+/// Where a contender stands that may have come without hearing of it; `None`: it has not. Whose
+/// turn has come since must still write that it holds: until then it stays for as long as one who
+/// waits.
+fn came(lines: &Lines, id: &str) -> Option<Standing> {
+    let own = |line: &Line| line.list.iter().any(|own| own.id == id && own.granted.is_some());
+    match stands(lines, id) {
+        Standing::Out => None,
+        Standing::Holds(..) if !lines.lines.iter().all(own) => Some(Standing::Waits),
+        standing => Some(standing),
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use leasehold_api::{Guarantees, Result};
 
+use crate::Contender;
 use crate::bell::Bell;
 
 /// What a key is about.
@@ -153,6 +154,18 @@ pub trait Book: Send + Sync + 'static {
     /// Writes all changes if every entry is as expected and the store's clock is before `until`, if
     /// that is given (microseconds); or none.
     async fn swap(&self, changes: &[Change], until: Option<u64>) -> Result<Swapped>;
+
+    /// Puts a contender that waits at the end of the line of a lock in which somebody stands,
+    /// whatever the version of the line is: for stores that can let those who come in in the order
+    /// in which they ask. Gives the line as it is afterwards, and the contender is in it; if not,
+    /// it could not come in this way and nothing was written. What was written as 0 by an earlier
+    /// write, as only the store knew it, means that write still, and what the contender has as 0
+    /// means this one. Nobody is in the line twice, so it may be asked again.
+    ///
+    /// `None`: the store has no such way.
+    async fn append(&self, _key: &Key, _contender: &Contender) -> Result<Option<Seen>> {
+        Ok(None)
+    }
 
     /// Waits until the bell rings, at most so long. It may come back sooner without a reason, but
     /// must not miss a ring: it reads the entries after it has begun to listen, and if there is

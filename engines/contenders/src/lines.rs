@@ -46,6 +46,9 @@ pub(crate) enum Step<R> {
     Write(R),
     /// They are to be written before this time of the store, or looked at again.
     Before(Option<u64>, R),
+    /// All that is new is the last of the only line, and it need not know who else is there when it
+    /// is written.
+    Append(R),
 }
 
 impl Lines {
@@ -200,15 +203,16 @@ pub(crate) async fn change<B: Book, R>(
 ) -> Result<(R, Lines)> {
     let (book, names) = (&*inner.book, guess.names());
     let (mut lines, mut who, mut turn) = (guess, who, None::<Turn<'_>>);
-    let (mut maybe_done, mut is_inherited) = (false, false);
+    let (mut maybe_done, mut is_inherited, mut may_append) = (false, false, true);
     let is_comer = matches!(who, Some(Who::Comer { .. }));
-    let (mut failures, mut _held) = (0, None);
+    let (mut writes, mut _held) = (0, None);
     loop {
         let before = lines.clone();
         lines.prune();
-        let (until, answer) = match step(&mut lines, maybe_done) {
-            Ok(Step::Write(answer)) => (None, answer),
-            Ok(Step::Before(until, answer)) => (until, answer),
+        let (until, appends, answer) = match step(&mut lines, maybe_done) {
+            Ok(Step::Write(answer)) => (None, false, answer),
+            Ok(Step::Before(until, answer)) => (until, false, answer),
+            Ok(Step::Append(answer)) => (None, may_append, answer),
             // Only a swap finds out whether they are still as somebody else has seen them.
             Ok(Step::Leave(_)) | Err(_) if is_inherited => {
                 lines = read(book, &names, patience).await?;
@@ -232,24 +236,20 @@ pub(crate) async fn change<B: Book, R>(
                 continue;
             }
         }
-        let changes = lines.changes(&before);
-        lines = match book.swap(&changes, until).await {
-            Ok(Swapped::Done { version, now }) => {
-                lines.written(version, now, &changes);
+        // Who could not be appended swaps next.
+        (writes, may_append) = (writes + 1, !appends);
+        lines = match write(book, lines, &before, until, appends).await {
+            Ok((true, lines)) => {
                 if let Some(turn) = turn {
                     turn.leave(&lines);
                 }
                 return Ok((answer, lines));
             }
-            Ok(Swapped::Changed(seen)) => {
-                failures += 1;
-                if is_comer && failures == FAILURES {
-                    _held = among_processes(book, &names, turn.as_mut()).await;
-                    read(book, &names, patience).await?
-                } else {
-                    Lines::of(&names, &seen)?
-                }
+            Ok((false, _)) if is_comer && writes == FAILURES => {
+                _held = among_processes(book, &names, turn.as_mut()).await;
+                read(book, &names, patience).await?
             }
+            Ok((false, lines)) => lines,
             Err(error) => {
                 if let Some(turn) = turn.take() {
                     turn.disband();
@@ -262,6 +262,38 @@ pub(crate) async fn change<B: Book, R>(
         };
         is_inherited = false;
     }
+}
+
+/// Writes lines, or puts the last of the only line behind all who are there, unless somebody was
+/// faster; gives whether it is done, and how they are.
+async fn write<B: Book>(
+    book: &B,
+    mut lines: Lines,
+    before: &Lines,
+    until: Option<u64>,
+    appends: bool,
+) -> Result<(bool, Lines)> {
+    if appends && let Some(appended) = append(book, &lines).await? {
+        return Ok(appended);
+    }
+    let changes = lines.changes(before);
+    match book.swap(&changes, until).await? {
+        Swapped::Done { version, now } => {
+            lines.written(version, now, &changes);
+            Ok((true, lines))
+        }
+        Swapped::Changed(seen) => Ok((false, Lines::of(&lines.names(), &seen)?)),
+    }
+}
+
+/// Appends the last of the only line; `None`: the book cannot do that.
+async fn append<B: Book>(book: &B, lines: &Lines) -> Result<Option<(bool, Lines)>> {
+    let [Line { name, list, .. }] = &lines.lines[..] else { return Ok(None) };
+    let Some(new) = list.last() else { return Ok(None) };
+    let Some(seen) = book.append(&Key::lock(name), new).await? else { return Ok(None) };
+    let now = Lines::of(std::slice::from_ref(name), &seen)?;
+    let is_there = now.lines[0].list.iter().any(|one| one.id == new.id);
+    Ok(Some((is_there, now)))
 }
 
 /// Waits for a turn among all processes; others of this one may write meanwhile.

@@ -5,14 +5,16 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use leasehold_api::{Guarantees, Result};
-use leasehold_contenders::{Book, Change, Entry, Key, Seen, Space, Swapped, To, Watch};
+use leasehold_contenders::{
+    Book, Change, Contender, Entry, Key, Seen, Space, Swapped, To, Watch, limits,
+};
 use tokio::time::timeout;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
 use crate::bells::{Bell, Bells};
 use crate::error::odd;
-use crate::server::{Server, TRIES};
+use crate::server::{Arguments, Server, TRIES};
 use crate::turn::Turns;
 
 /// Entries in PostgreSQL.
@@ -137,6 +139,29 @@ pub(crate) fn swapped(rows: &[Row]) -> Result<Swapped> {
     read().map_err(|error| odd(&error))
 }
 
+impl Pages {
+    /// Asks for a write, and rings bells right after it.
+    async fn written(
+        &self,
+        sql: &str,
+        arguments: &Arguments<'_>,
+        bells: &[String],
+        number: i64,
+    ) -> Result<Vec<Row>> {
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let within = self.server.config.answer;
+            match self.server.once_and_ring(sql, arguments, bells, number, within).await {
+                Ok(rows) => return Ok(rows),
+                // It was rolled back by the server.
+                Err(failed) if failed.again && !failed.is_lost && tries < TRIES => {}
+                Err(failed) => return Err(failed.error),
+            }
+        }
+    }
+}
+
 #[async_trait]
 impl Book for Pages {
     fn guarantees(&self) -> Guarantees {
@@ -158,17 +183,18 @@ impl Book for Pages {
         let mut arguments = all.arguments().to_vec();
         let (until, lazy) = (until.map(u64::cast_signed), is_lazy(changes));
         arguments.extend([&until as &(dyn ToSql + Sync), &number, &lazy]);
-        let mut tries = 0;
-        loop {
-            tries += 1;
-            let within = self.server.config.answer;
-            match self.server.once_and_ring(&sql, &arguments, &all.bells, number, within).await {
-                Ok(rows) => return swapped(&rows),
-                // It was rolled back by the server.
-                Err(failed) if failed.again && !failed.is_lost && tries < TRIES => {}
-                Err(failed) => return Err(failed.error),
-            }
-        }
+        let rows = self.written(&sql, &arguments, &all.bells, number).await?;
+        swapped(&rows)
+    }
+
+    async fn append(&self, key: &Key, contender: &Contender) -> Result<Option<Seen>> {
+        let sql = self.server.call("append", 4);
+        let text = serde_json::to_string(contender).expect("it has only text and numbers");
+        let lasts = contender.lasts.map(|lasts| lasts.saturating_add(contender.delay));
+        let lasts = lasts.map(Duration::from_micros).map(us);
+        let line_max = i32::try_from(limits::LINE_MAX).unwrap_or(i32::MAX);
+        let rows = self.written(&sql, &[&key.name, &text, &lasts, &line_max], &[], 0).await?;
+        seen(&rows).map(Some).map_err(|error| odd(&error))
     }
 
     async fn wait(&self, watch: &Watch<'_>, at_most: Duration) -> Result<Option<Seen>> {

@@ -151,3 +151,70 @@ begin
     end if;
     return query select fresh, at_us, null::bytea, at_us, true;
 end $$;
+
+-- A contender of a line, with what only the store knew when the line was written. It stands there
+-- as 0, and who writes the line again must put it in.
+create function {schema}.resolved(one jsonb, version bigint, written bigint) returns jsonb
+language sql immutable parallel safe as $$
+    select one || jsonb_build_object(
+        'token', coalesce(nullif(one->'token', '0'), to_jsonb(version)),
+        'joined', coalesce(nullif(one->'joined', '0'), to_jsonb(written)),
+        'renewed', coalesce(nullif(one->'renewed', '0'), to_jsonb(written)),
+        'session_renewed', coalesce(nullif(one->'session_renewed', '0'), to_jsonb(written))
+    ) || case when one->'granted' = '0' then jsonb_build_object('granted', written)
+        else '{}' end
+$$;
+
+-- Whether a contender may come to the end of a line without a look at it: somebody is there, there
+-- is room, it is not there itself, and those who want permits mean the same semaphore.
+create function {schema}.may_come(line jsonb, comer jsonb, line_max integer) returns boolean
+language sql immutable parallel safe as $$
+    select jsonb_array_length(line) between 1 and line_max - 1 and not exists (
+        select from jsonb_array_elements(line) as l(one)
+        where one->'id' = comer->'id' or one->'mode'->1 <> comer->'mode'->1
+    )
+$$;
+
+-- Puts a contender at the end of a lock's line, whatever the line's version is; those who come wait
+-- for each other in the order in which they asked. Gives the line as it is then with `done`, or as
+-- it was if the contender may not come in this way.
+create function {schema}.append(
+    lock_name bytea, contender text, lasts bigint, line_max integer
+) returns table (version bigint, written bigint, value bytea, moment bigint, done boolean)
+language plpgsql as $$
+declare
+    old {schema}.entries;
+    old_line text;
+    line jsonb;
+    comer jsonb;
+    fresh bigint;
+    at_us bigint;
+    new_value bytea;
+begin
+    perform {schema}.lock_entries(array[0::smallint], array[lock_name]);
+    select e.* into old from {schema}.entries e
+    where e.space = 0 and e.name = lock_name for update;
+    old_line := convert_from(old.value, 'UTF8');
+    -- jsonb has no text with a zero byte.
+    if strpos(old_line || contender, E'\\u0000') = 0 then
+        line := old_line::jsonb;
+        comer := contender::jsonb;
+    end if;
+    if {schema}.may_come(line, comer, line_max) is not true then
+        return query select l.version, l.written, l.value, l.moment, false
+            from {schema}.look(array[0::smallint], array[lock_name]) l;
+        return;
+    end if;
+    fresh := nextval('{schema}.versions');
+    at_us := {schema}.now_us();
+    select convert_to((jsonb_agg(
+        {schema}.resolved(l.one, old.version, old.written) order by l.place
+    ) || comer)::text, 'UTF8') into new_value
+    from jsonb_array_elements(line) with ordinality as l(one, place);
+    update {schema}.entries e set version = fresh, written = at_us, value = new_value,
+        -- Without an end if one of them has none.
+        expires = case when old.expires + lasts is not null
+            then greatest(old.expires, at_us + lasts) end
+    where e.space = 0 and e.name = lock_name;
+    return query select fresh, at_us, new_value, at_us, true;
+end $$;
