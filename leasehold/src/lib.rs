@@ -154,10 +154,7 @@ fn unknown(scheme: &str, url: &str) -> Error {
     let known = known.join(", ");
     let wrong =
         format!("{scheme}: names no engine; use a directory, file:DIR, mem: or one of {known}");
-    // What is behind the scheme may hold a password.
-    let shown =
-        url.rsplit_once('@').map_or(url.to_owned(), |(_, rest)| format!("{scheme}://{rest}"));
-    Error::new(ErrorKind::Invalid, wrong).asking(format!("connect to {shown}"))
+    Error::new(ErrorKind::Invalid, wrong).asking(format!("connect to {}", shown(url)))
 }
 
 /// Opens an engine over a system that other processes reach as well.
@@ -181,12 +178,16 @@ async fn reach(feature: &'static str, url: &str) -> Result<Engine> {
         "amqp" => leasehold_amqp::connect(url).await,
         #[cfg(feature = "kafka")]
         "kafka" => leasehold_kafka::connect(url).await,
-        _ => Err(missing(feature).asking(format!("connect to {}", scheme_of(url)))),
+        _ => Err(missing(feature).asking(format!("connect to {}", shown(url)))),
     }
 }
 
-fn scheme_of(url: &str) -> &str {
-    url.split_once("//").map_or(url, |(scheme, _)| scheme)
+/// A URL without what may be a password.
+fn shown(url: &str) -> String {
+    match (url.split_once(':'), url.rsplit_once('@')) {
+        (Some((scheme, _)), Some((_, rest))) => format!("{scheme}://{rest}"),
+        _ => url.to_owned(),
+    }
 }
 
 #[cfg(feature = "native")]
@@ -228,7 +229,7 @@ mod tests {
         let error = reach("telepathy", "kafka://user:secret@host").await.expect_err("it is not");
         assert_eq!(error.kind, ErrorKind::Unsupported);
         let text = error.to_string();
-        assert!(text.contains("`telepathy`") && text.contains("kafka:"), "{text}");
+        assert!(text.contains("`telepathy`") && text.contains("kafka://host:"), "{text}");
         assert!(!text.contains("secret"), "{text}");
     }
 
