@@ -99,7 +99,8 @@ async fn a_crowd_of_engines_writes_as_seldom() {
         handles.push(open(&server.url()).await);
     }
     let writes = crowd(&server, handles).await;
-    assert!(writes < 6.0, "{writes} writes each");
+    // Four, and signs of life where a disk is so slow that they wait for long; it was above 12.
+    assert!(writes < 9.0, "{writes} writes each");
 }
 
 /// Engines that take turns at one lock, as processes do, and do nothing under it.
