@@ -120,4 +120,4 @@ const SHORT: Duration = Duration::from_millis(400);
 
 /// How long a lease lasts within which something must be done or renewed: a machine that is busy
 /// with other things may let it stand still for longer than [`SHORT`].
-const KEPT: Duration = Duration::from_millis(1500);
+const KEPT: Duration = Duration::from_secs(3);

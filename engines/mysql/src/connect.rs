@@ -77,6 +77,9 @@ impl Line {
                 sets.push(rows);
             }
         }
+        // A statement after the first that fails gives no result: the loop above ends as if all
+        // were done, and the driver keeps the error for whoever asks it next.
+        result.drop_result().await?;
         Ok(Answers(sets.into_iter()))
     }
 

@@ -6,6 +6,8 @@ use std::time::Duration;
 use leasehold_api::{ErrorKind, Expect, Leasehold, QueueConfig};
 use leasehold_testbed::servers::mysql;
 use leasehold_testbed::{Proxy, Server};
+use mysql_async::Conn;
+use mysql_async::prelude::Queryable;
 use tokio::time::{sleep, timeout};
 
 /// How long something may take that must come, on a machine that is busy.
@@ -221,6 +223,38 @@ async fn what_was_not_answered_happens_once() {
     let read = near.register("r").read().await.expect("it answers").map(|read| read.version);
     assert_eq!(read, versions.first().copied());
     assert_eq!(orders.inspect().await.expect("it answers").ready, 2, "something counts twice");
+}
+
+/// A statement that fails behind others of its request is heard of: nothing is confirmed that was
+/// not done. Here it is the server that gives up waiting for a row, after five seconds.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_confirmed_that_failed_half_way() {
+    let server = mysql::start(&[]);
+    let engine = leasehold_mysql::connect(&server.url()).await.expect("it connects");
+    let orders = Leasehold::new(engine).queue("orders");
+    orders.declare(&QueueConfig::default()).await.expect("it is new");
+    orders.publish_all(["first", "second"]).await.expect("they are taken");
+    let first = orders.receive(PATIENCE).await.expect("it answers").expect("it is there");
+    let second = orders.receive(PATIENCE).await.expect("it answers").expect("it is there");
+    let mut other = Conn::from_url(server.url()).await.expect("it connects");
+    other.query_drop("START TRANSACTION").await.expect("it begins");
+    other.query_drop("SELECT * FROM leasehold_sums FOR UPDATE").await.expect("they are free");
+    let queue = orders.clone();
+    let publishing = tokio::spawn(async move { queue.publish("third").await });
+    let acking = tokio::spawn(async move { first.ack().await });
+    let returning = tokio::spawn(async move { second.nack().await });
+    sleep(Duration::from_secs(7)).await;
+    assert!(!publishing.is_finished(), "confirmed, though its row is locked");
+    assert!(!acking.is_finished(), "acknowledged, though its row is locked");
+    assert!(!returning.is_finished(), "returned, though its row is locked");
+    other.query_drop("ROLLBACK").await.expect("it ends");
+    soon(publishing).await.expect("it does not panic").expect("it is taken in the end");
+    soon(acking).await.expect("it does not panic").expect("it is acknowledged in the end");
+    soon(returning).await.expect("it does not panic").expect("it is returned in the end");
+    let view = orders.inspect().await.expect("it answers");
+    let totals = view.totals;
+    assert_eq!((view.ready, view.in_flight), (2, 0), "{view:?}");
+    assert_eq!((totals.acked, totals.returned), (1, 1), "{view:?}");
 }
 
 /// Deliveries whose answer was lost come again, while their session lives.
