@@ -199,6 +199,20 @@ impl Keys<'_, '_> {
         true
     }
 
+    /// [`Self::expect_absent`] for a command that takes the key as a lock: one that somebody holds
+    /// is counted as refused.
+    pub fn expect_free(&mut self, key: &[u8]) -> bool {
+        let absent = self.expect_absent(key);
+        let held = |keys: &Self| {
+            let key = keys.step.d.register_at(key).map(|slot| &keys.step.d.registers[slot]);
+            key.is_none_or(|key| key.claim != 0)
+        };
+        if !absent && held(self) {
+            self.step.v.claim_counts.refused += 1;
+        }
+        absent
+    }
+
     /// Says that creating this key is taking a lock, whether or not it expires.
     pub fn claim(&mut self, key: &[u8]) {
         self.stage(key).claim = Claim::Made;

@@ -62,7 +62,7 @@ pub use name::{Name, NameError};
 pub use outcome::{Delivery, Effect, EffectKind, Outcome, Refusal, Retry};
 pub use queue::QueueConfig;
 pub use step::{Core, Log};
-pub use volatile::LockWaits;
+pub use volatile::{ClaimCounts, LockWaits};
 
 /// Microseconds. The shard's time begins with the store and stands still while no server runs.
 pub type Time = u64;

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use crate::event::{Answered, Event};
 use crate::evolve::{Guarded, Stamp};
 use crate::outcome::{Effect, EffectKind, Outcome, Refusal};
-use crate::volatile::{LockWaits, Timer, Volatile};
+use crate::volatile::{ClaimCounts, LockWaits, Timer, Volatile};
 use crate::{Command, ConsumerId, Durable, Limits, Receipt, Shape, Ticket, Time};
 
 /// Takes events down. The journal behind it gives each its place.
@@ -71,6 +71,11 @@ impl Core {
     /// How long those who waited for locks have waited.
     pub fn lock_waits(&self) -> LockWaits {
         self.volatile.lock_waits
+    }
+
+    /// Keys taken and given back as locks.
+    pub fn claim_counts(&self) -> ClaimCounts {
+        self.volatile.claim_counts
     }
 
     /// How many sessions are open.

@@ -260,6 +260,19 @@ pub struct LockWaits {
     pub longest_us: Time,
 }
 
+/// Keys taken and given back as locks, since the shard was opened. Leases are not counted here:
+/// their answers tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ClaimCounts {
+    /// Commands that would have made a key a lock and found one that somebody holds.
+    pub refused: u64,
+    /// Claims made.
+    pub made: u64,
+    /// Claims given back by keys' own commands before their time: removed, or passed on to another
+    /// holder.
+    pub released: u64,
+}
+
 /// The volatile half.
 #[derive(Debug, Clone)]
 pub(crate) struct Volatile {
@@ -309,6 +322,7 @@ pub(crate) struct Volatile {
     /// Where eviction looks next.
     pub evict_hand: u32,
     pub lock_waits: LockWaits,
+    pub claim_counts: ClaimCounts,
 }
 
 impl Volatile {
@@ -350,6 +364,7 @@ impl Volatile {
             crowded: VecDeque::new(),
             evict_hand: 0,
             lock_waits: LockWaits::default(),
+            claim_counts: ClaimCounts::default(),
         }
     }
 

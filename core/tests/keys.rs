@@ -356,6 +356,49 @@ fn a_claim_is_a_key_found_absent_and_made_to_expire_or_made_to_be_one() {
     done(shard);
 }
 
+/// Puts a text where none is, as the holder of a lock: SET NX.
+fn nx(shard: &mut Shard, key: &str, text: &str) -> bool {
+    decide(shard, |keys| {
+        let free = keys.expect_free(key.as_bytes());
+        if free {
+            keys.set(key.as_bytes(), bytes(text)).expect("there is room");
+            keys.claim(key.as_bytes());
+        }
+        free
+    })
+}
+
+#[test]
+fn locks_taken_and_given_back_as_keys_are_counted() {
+    let mut shard = shard();
+    let counts = |refused, made, released| ClaimCounts { refused, made, released };
+    set(&mut shard, "plain", "v");
+    assert!(!nx(&mut shard, "plain", "me"));
+    assert!(remove(&mut shard, "plain"));
+    assert_eq!(shard.core.claim_counts(), counts(0, 0, 0), "a key that nobody claimed is no lock");
+
+    assert!(nx(&mut shard, "a", "me"));
+    assert!(!nx(&mut shard, "a", "you"));
+    assert_eq!(shard.core.claim_counts(), counts(1, 1, 0));
+    set(&mut shard, "a", "me");
+    assert_eq!(shard.core.claim_counts(), counts(1, 1, 0), "the same holder");
+    set(&mut shard, "a", "you");
+    assert_eq!(shard.core.claim_counts(), counts(1, 2, 1), "passed on");
+    assert!(remove(&mut shard, "a"));
+    assert_eq!(shard.core.claim_counts(), counts(1, 2, 2));
+
+    take(&mut shard, "b", "me", SECOND).expect("it is free");
+    after(&mut shard, 2 * SECOND);
+    assert_eq!(shard.core.claim_counts(), counts(1, 3, 2), "it ran out: nobody gave it back");
+    take(&mut shard, "b", "me", SECOND).expect("it is free");
+    assert_eq!(ask(&mut shard, Op::ForceRelease(name("b"))), Ok(Outcome::Forced(1)));
+    assert_eq!(shard.core.claim_counts(), counts(1, 4, 2), "taken away");
+    ask(&mut shard, acquire("c", Wait::No)).expect("it is free");
+    assert!(!nx(&mut shard, "c", "me"));
+    assert_eq!(shard.core.claim_counts(), counts(2, 4, 2), "a lease is in the way");
+    done(shard);
+}
+
 #[test]
 fn a_lease_keeps_keys_of_its_name_away_and_so_does_its_lock_delay() {
     let mut shard = shard();

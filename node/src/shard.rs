@@ -592,7 +592,12 @@ impl<D: Disk> Shard<D> {
         self.counters.resident_entries = state.resident_entries() as u64;
         self.counters.sequence = self.journal.last_sequence();
         self.counters.durable_sequence = self.journal.durable_sequence();
-        self.metrics.publish(self.counters);
+        let claims = self.core.claim_counts();
+        let mut counters = self.counters;
+        counters.lock_requests += claims.made + claims.refused;
+        counters.grants += claims.made;
+        counters.releases += claims.released;
+        self.metrics.publish(counters);
     }
 
     pub(crate) fn take_ready_held(&mut self) -> std::vec::Drain<'_, Held> {

@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::Stdio;
 
@@ -31,6 +31,17 @@ fn say(redis: &mut BufReader<TcpStream>, command: &str) -> String {
     let mut line = String::new();
     redis.read_line(&mut line).expect("it is answered");
     line.trim_end().to_owned()
+}
+
+/// What the server answers to a plain request, headers and all.
+fn get(server: &Server, path: &str) -> String {
+    let host = server.url.trim_start_matches("http://");
+    let mut stream = TcpStream::connect(host).expect("somebody listens");
+    let ask = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    stream.write_all(ask.as_bytes()).expect("it is sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("it is answered");
+    answer
 }
 
 fn locks(server: &Server) -> Vec<Value> {
@@ -71,16 +82,22 @@ fn a_lock_of_a_redis_client_is_listed_shown_checked_and_taken_away() {
 }
 
 #[test]
+fn locks_of_redis_clients_count_among_the_requests_grants_and_releases() {
+    let (server, mut redis) = start();
+    assert_eq!(say(&mut redis, "SET nightly me NX PX 60000"), "+OK");
+    assert_eq!(say(&mut redis, "SET nightly you NX PX 60000"), "$-1");
+    assert_eq!(say(&mut redis, "DEL nightly"), ":1");
+    let figures = get(&server, "/metrics");
+    for figure in ["lock_requests_total 2", "grants_total 1", "releases_total 1"] {
+        assert!(figures.contains(&format!("\nleasehold_{figure}\n")), "{figure}: {figures}");
+    }
+}
+
+#[test]
 fn a_register_that_is_no_plain_value_says_how_to_read_it() {
     let (server, mut redis) = start();
     assert_eq!(say(&mut redis, "HSET cart apples 3"), ":1");
-    let host = server.url.trim_start_matches("http://");
-    let mut curl = TcpStream::connect(host).expect("somebody listens");
-    let ask =
-        format!("GET /v1/registers/cart HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
-    curl.write_all(ask.as_bytes()).expect("it is sent");
-    let mut answer = String::new();
-    std::io::Read::read_to_string(&mut curl, &mut answer).expect("it is answered");
+    let answer = get(&server, "/v1/registers/cart");
     assert!(answer.starts_with("HTTP/1.1 4"), "{answer}");
     assert!(answer.contains("the key holds a hash; read it with a Redis client"), "{answer}");
 }

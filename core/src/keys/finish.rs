@@ -51,6 +51,9 @@ impl Step<'_> {
     fn apply_staged(&mut self, staged: &Staged) {
         let Some(content) = &staged.content else {
             if let Some(slot) = staged.slot {
+                let register = &self.d.registers[slot];
+                let claimed = register.claim != 0 && self.is_live(register);
+                self.v.claim_counts.released += u64::from(claimed);
                 self.remove_key(slot);
             }
             return;
@@ -70,6 +73,9 @@ impl Step<'_> {
             }
             (Claim::AsBefore, _) => 0,
         };
+        let passed_on = known.is_some_and(|before| before.claim != 0 && before.claim != claim);
+        self.v.claim_counts.made += u64::from(claim == version);
+        self.v.claim_counts.released += u64::from(passed_on);
         // What ran out and was made anew before its timer fired is claimed no more.
         let freed = claim == 0 && before.is_some_and(|before| before.claim != 0);
         self.stir_key(&staged.key);

@@ -123,7 +123,7 @@ impl<'s, 'k, 'a> Scene<'s, 'k, 'a> {
 
     /// The condition that a key is not there, which makes what follows the taking of a lock.
     pub fn expect_absent(&mut self, key: &[u8]) -> bool {
-        self.keys.expect_absent(&shard_name(self.db, key))
+        self.keys.expect_free(&shard_name(self.db, key))
     }
 
     /// The key that the command creates is a lock.
