@@ -114,16 +114,63 @@ pub fn cargo_test(arguments: &[&str], variables: &[(&str, &str)]) -> Result<Verd
 #[derive(Default)]
 pub struct Heard {
     pub counts: Counts,
-    /// The names of the tests that failed.
-    failed: Vec<String>,
+    /// The tests that failed: names, and what their panics said.
+    failed: Vec<(String, Vec<String>)>,
+    place: Place,
 }
+
+/// Where in the harness' output we are.
+#[derive(Default, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    #[default]
+    Elsewhere,
+    /// In what this one of the failed tests has said.
+    Test(usize),
+    /// In the message of its panic.
+    Panic(usize),
+}
+
+/// Lines of a panic's message that are repeated at the end.
+const LINES: usize = 5;
 
 impl Heard {
     /// Hears one line of its output.
     pub fn line(&mut self, line: &str) {
         test_result(line).into_iter().for_each(|found| self.counts.add(found));
         let name = line.strip_prefix("test ").and_then(|rest| rest.strip_suffix(" ... FAILED"));
-        self.failed.extend(name.map(String::from));
+        self.failed.extend(name.map(|name| (name.to_owned(), Vec::new())));
+        self.place = self.place_after(line);
+    }
+
+    fn place_after(&mut self, line: &str) -> Place {
+        if let Some(rest) = line.strip_prefix("---- ") {
+            let of = |(name, _): &(String, _)| rest.starts_with(&format!("{name} stdout ----"));
+            return self.failed.iter().rposition(of).map_or(Place::Elsewhere, Place::Test);
+        }
+        match self.place {
+            Place::Test(test) if line.contains(" panicked at ") => Place::Panic(test),
+            Place::Panic(test) if line.is_empty() || line.starts_with("stack backtrace:") => {
+                Place::Test(test)
+            }
+            Place::Panic(test) => {
+                let said = &mut self.failed[test].1;
+                if said.len() < LINES {
+                    said.push(line.to_owned());
+                }
+                self.place
+            }
+            _ if line == "failures:" => Place::Elsewhere,
+            place => place,
+        }
+    }
+
+    /// The tests that failed, and why.
+    fn failures(&self) -> String {
+        let one = |(name, said): &(String, Vec<String>)| match said.is_empty() {
+            true => name.clone(),
+            false => format!("{name} ({})", said.join("; ")),
+        };
+        self.failed.iter().map(one).collect::<Vec<_>>().join(", ")
     }
 
     /// Turns the exit code and what was heard into a verdict.
@@ -134,7 +181,7 @@ impl Heard {
         let counts = self.counts;
         let failed = |why: String| Verdict::Failed(counts, why);
         if counts.failed > 0 {
-            failed(format!("{} failed: {}", counts.failed, self.failed.join(", ")))
+            failed(format!("{} failed: {}", counts.failed, self.failures()))
         } else if !success {
             failed(String::from("cargo test failed outside of a test"))
         } else if counts.ignored > 0 {
@@ -244,7 +291,7 @@ mod tests {
 
     #[test]
     fn only_tests_that_ran_and_passed_pass() {
-        let judge = |success, counts| Heard { counts, failed: Vec::new() }.judge(success);
+        let judge = |success, counts| Heard { counts, ..Heard::default() }.judge(success);
         assert!(matches!(judge(true, counts(1, 0, 0)), Verdict::Passed(_)));
         assert!(matches!(judge(false, counts(1, 0, 0)), Verdict::Failed(..)));
         assert!(matches!(judge(false, counts(1, 1, 0)), Verdict::Failed(..)));
@@ -257,8 +304,19 @@ mod tests {
         let mut heard = Heard::default();
         heard.line("test losses::late ... FAILED");
         heard.line("test losses::early ... ok");
+        heard.line("---- losses::early stdout ----");
+        heard.line("thread 'losses::early' (7) panicked at conformance/src/lib.rs:235:5:");
+        heard.line("caught, and nobody's business");
+        heard.line("failures:");
+        heard.line("---- losses::late stdout ----");
+        heard.line("it begins");
+        heard.line("thread 'losses::late' (8) panicked at conformance/src/lib.rs:235:5:");
+        heard.line("it came late");
+        heard.line("by a second");
+        heard.line("stack backtrace:");
+        heard.line("   0: __rustc::rust_begin_unwind");
         heard.line("test result: FAILED. 1 passed; 1 failed; 0 ignored; 0 measured");
         let Verdict::Failed(_, why) = heard.judge(false) else { panic!("one of them failed") };
-        assert_eq!(why, "1 failed: losses::late");
+        assert_eq!(why, "1 failed: losses::late (it came late; by a second)");
     }
 }
