@@ -369,10 +369,15 @@ pub fn features() -> impl Iterator<Item = String> {
 }
 
 /// What the benchmark of engines has to be built with to have Kafka in it, once its server is
-/// there.
-pub fn benchmarked_kafka() -> Result<&'static str, String> {
+/// there; nothing when its arguments ask for another engine only.
+pub fn benchmarked_kafka(arguments: &[String]) -> Result<Option<&'static str>, String> {
+    let is_other = |name: &str| ENGINES.iter().any(|engine| engine.name == name && name != "kafka");
+    let mut pairs = arguments.windows(2);
+    if pairs.any(|pair| pair[0] == "--only" && is_other(&pair[1].to_lowercase())) {
+        return Ok(None);
+    }
     let (_, missing) = installed(|engine| engine.name == "kafka");
-    if missing.is_empty() { Ok(BENCHMARKED) } else { Err(missing.join("; ")) }
+    if missing.is_empty() { Ok(Some(BENCHMARKED)) } else { Err(missing.join("; ")) }
 }
 
 /// `crash` and `soak`: long histories of every engine.

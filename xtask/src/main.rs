@@ -147,8 +147,10 @@ fn bench_command(arguments: &[String]) -> Result<ExitCode, String> {
         let mut call = run::cargo();
         call.args(["run", "--release", "-p", "leasehold-bench", "--bin", &binary]);
         if binary == "engines" {
-            match engines::benchmarked_kafka() {
-                Ok(feature) => drop(call.args(["--features", feature])),
+            match engines::benchmarked_kafka(rest) {
+                Ok(feature) => feature.into_iter().for_each(|feature| {
+                    call.args(["--features", feature]);
+                }),
                 Err(why) => missing = Some(why),
             }
         }
