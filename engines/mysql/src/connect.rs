@@ -36,6 +36,8 @@ const SILENCE: u32 = 60;
 /// A connection in use.
 pub(crate) struct Line {
     conn: Conn,
+    /// How long an answer may take.
+    answer: Duration,
     /// How often what is done now was tried before.
     pub tries: u32,
 }
@@ -68,6 +70,11 @@ pub(crate) fn cell<T: FromValue>(row: &mut Row, column: usize) -> std::result::R
 impl Line {
     /// Sends statements with one round trip and takes all their answers.
     pub async fn ask(&mut self, sql: Sql) -> std::result::Result<Answers, Fault> {
+        let answer = self.answer;
+        timeout(answer, self.answers(sql)).await.unwrap_or_else(|_| Err(late(answer)))
+    }
+
+    async fn answers(&mut self, sql: Sql) -> std::result::Result<Answers, Fault> {
         let mut result = self.conn.query_iter(sql.into_bytes()).await?;
         let mut sets = Vec::new();
         while !result.is_empty() {
@@ -92,6 +99,11 @@ impl Line {
     pub async fn close(self) {
         timeout(Duration::from_secs(1), self.conn.disconnect()).await.ok();
     }
+}
+
+/// There was no answer in time.
+fn late(answer: Duration) -> Fault {
+    Fault::Lost(Error::new(ErrorKind::Unavailable, format!("no answer within {answer:?}")))
 }
 
 /// What is done with a connection; it may be done several times.
@@ -156,7 +168,7 @@ impl Server {
         let connected = timeout(self.config.connect, Conn::new(self.opts.clone())).await;
         let asked = || format!("connect to {}", self.config.shown);
         match connected {
-            Ok(Ok(conn)) => Ok(Line { conn, tries: 0 }),
+            Ok(Ok(conn)) => Ok(Line { conn, answer: self.config.answer, tries: 0 }),
             Ok(Err(error)) => Err(not_connected(error).asking(asked())),
             Err(_) => {
                 let wrong = format!("no connection within {:?}", self.config.connect);
@@ -168,6 +180,11 @@ impl Server {
 
     fn idle(&self) -> std::sync::MutexGuard<'_, Vec<(Line, Instant)>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps a connection that is good for whoever needs one next.
+    pub fn keep(&self, line: Line) {
+        self.idle().push((line, Instant::now()));
     }
 
     fn take_idle(&self) -> Option<(Line, Instant)> {
@@ -188,17 +205,8 @@ impl Server {
         repeat: Repeat,
         work: impl for<'l> Fn(&'l mut Line) -> Working<'l, T> + Send + Sync + 'static,
     ) -> Result<T> {
-        self.run_within(PATIENCE, repeat, work).await
-    }
-
-    pub async fn run_within<T: Send + 'static>(
-        self: &Arc<Self>,
-        patience: Duration,
-        repeat: Repeat,
-        work: impl for<'l> Fn(&'l mut Line) -> Working<'l, T> + Send + Sync + 'static,
-    ) -> Result<T> {
         let server = self.clone();
-        let running = tokio::spawn(async move { server.carry(patience, repeat, work).await });
+        let running = tokio::spawn(async move { server.carry(repeat, work).await });
         running.await.unwrap_or_else(|error| {
             Err(Error::new(ErrorKind::Broken, format!("the task that asked ended: {error}")))
         })
@@ -206,7 +214,6 @@ impl Server {
 
     async fn carry<T>(
         self: Arc<Self>,
-        patience: Duration,
         repeat: Repeat,
         work: impl for<'l> Fn(&'l mut Line) -> Working<'l, T> + Send + Sync + 'static,
     ) -> Result<T> {
@@ -238,7 +245,7 @@ impl Server {
                 Err((Fault::Lost(error), maybe)) => (error, maybe),
             };
             lost += u32::from(maybe);
-            let late = began.elapsed() + pause >= patience;
+            let late = began.elapsed() + pause >= PATIENCE;
             if late || maybe && repeat == Repeat::Never || fault.kind == ErrorKind::Broken {
                 let retry = if maybe { Retry::Unknown } else { Retry::Later };
                 let url = &self.config.shown;
@@ -269,20 +276,17 @@ impl Server {
         mut line: Line,
         work: &impl for<'l> Fn(&'l mut Line) -> Working<'l, T>,
     ) -> std::result::Result<T, Fault> {
-        let done = timeout(self.config.answer, work(&mut line)).await.unwrap_or_else(|_| {
-            let wrong = format!("no answer within {:?}", self.config.answer);
-            Err(Fault::Lost(Error::new(ErrorKind::Unavailable, wrong)))
-        });
+        let answer = self.config.answer;
+        let done = timeout(answer, work(&mut line)).await.unwrap_or_else(|_| Err(late(answer)));
         let good = match &done {
             Ok(_) => true,
             Err(Fault::Refused(_) | Fault::Again(_)) => {
-                let rolled = timeout(self.config.answer, line.ask(Sql::new("ROLLBACK"))).await;
-                matches!(rolled, Ok(Ok(_)))
+                line.ask(Sql::new("ROLLBACK")).await.is_ok()
             }
             Err(Fault::Lost(_)) => false,
         };
         if good {
-            self.idle().push((line, Instant::now()));
+            self.keep(line);
         } else {
             line.close().await;
             // The others go the same way, most likely; new ones are made when they are needed.

@@ -1,10 +1,13 @@
 //! The tables: made at the first connect, brought up to date at later ones.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use leasehold_api::{Error, ErrorKind, Result};
+use leasehold_api::{Error, ErrorKind, Result, Retry};
 
-use crate::connect::{Line, Repeat, Server, cell};
+use tokio::time::sleep;
+
+use crate::connect::{Line, Server, cell, jittered};
 use crate::error::Fault;
 use crate::sql::{Sql, Tables, hash, hex};
 
@@ -75,6 +78,9 @@ const STEPS: [&[&str]; 1] = [&[
         queue BIGINT UNSIGNED NOT NULL PRIMARY KEY) ENGINE=InnoDB",
 ]];
 
+/// How long another process may take to make the tables.
+const OTHERS: Duration = Duration::from_secs(60);
+
 /// The oldest servers with `SKIP LOCKED`.
 const MYSQL: (u32, u32) = (8, 0);
 const MARIADB: (u32, u32) = (10, 6);
@@ -85,19 +91,26 @@ const MARIADB: (u32, u32) = (10, 6);
 /// `Unsupported` for a server that is too old or a schema that is too new, `Forbidden` with the
 /// missing privilege.
 pub(crate) async fn prepare(server: &Arc<Server>) -> Result<()> {
-    let this = server.clone();
-    server
-        .run_within(std::time::Duration::ZERO, Repeat::Never, move |line| {
-            let server = this.clone();
-            Box::pin(async move {
-                look(&server, line).await?;
-                match version(&server.tables, line).await? {
-                    Some(version) if version == STEPS.len() as u64 => Ok(()),
-                    _ => migrate(&server.tables, line).await,
-                }
-            })
-        })
-        .await
+    let mut line = server.connect().await?;
+    match bring_up_to_date(server, &mut line).await {
+        Ok(()) => {
+            server.keep(line);
+            Ok(())
+        }
+        Err(fault) => {
+            line.close().await;
+            Err(fault.error())
+        }
+    }
+}
+
+/// Each statement has the time of an answer, and not all together: a table takes its time.
+async fn bring_up_to_date(server: &Server, line: &mut Line) -> std::result::Result<(), Fault> {
+    look(server, line).await?;
+    match version(&server.tables, line).await? {
+        Some(version) if version == STEPS.len() as u64 => Ok(()),
+        _ => migrate(&server.tables, line).await,
+    }
 }
 
 /// What the server is.
@@ -159,10 +172,15 @@ async fn version(tables: &Tables, line: &mut Line) -> std::result::Result<Option
 /// Makes the steps that are missing, one process at a time.
 async fn migrate(tables: &Tables, line: &mut Line) -> std::result::Result<(), Fault> {
     let lock = format!("lh:{}", hex(&hash::<20>(&[b"migrate", tables.prefix().as_bytes()])));
-    let sql = Sql::new("SELECT GET_LOCK(").bytes(lock.as_bytes()).add(",8)");
-    if cell::<Option<u64>>(&mut line.ask(sql).await?.row()?, 0)? != Some(1) {
-        let wrong = "another process has been making the tables for 8 seconds; try later";
-        return Err(Error::new(ErrorKind::Unavailable, wrong).into());
+    let began = Instant::now();
+    let sql = Sql::new("SELECT GET_LOCK(").bytes(lock.as_bytes()).add(",0)");
+    while cell::<Option<u64>>(&mut line.ask(sql.clone()).await?.row()?, 0)? != Some(1) {
+        if began.elapsed() > OTHERS {
+            let wrong =
+                format!("another process has been making the tables for {OTHERS:?}; try later");
+            return Err(Error::new(ErrorKind::Unavailable, wrong).with_retry(Retry::Later).into());
+        }
+        sleep(jittered(Duration::from_millis(50))).await;
     }
     let done = steps(tables, line).await;
     let sql = Sql::new("DO RELEASE_LOCK(").bytes(lock.as_bytes()).add(")");

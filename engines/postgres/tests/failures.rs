@@ -113,7 +113,9 @@ async fn a_crash_loses_nothing_that_was_confirmed() {
     queue.declare(&QueueConfig::default()).await.expect("it is new");
     let mut newest = 0;
     for round in 0..4 {
-        let guard = soon("the lock", handle.lock("l").acquire()).await.expect("it is free");
+        // A restart may take its time.
+        let lock = handle.lock("l").ttl(PATIENCE);
+        let guard = soon("the lock", lock.acquire()).await.expect("it is free");
         assert!(guard.token() > newest, "token {} after {newest}", guard.token());
         newest = guard.token();
         let version = handle.register("r").write(format!("{round}")).await.expect("it answers");
@@ -143,7 +145,7 @@ async fn waiters_outlast_a_crash() {
     let (a, b) = (open(&server.url()).await, open(&server.url()).await);
     let queue = a.queue("q");
     queue.declare(&QueueConfig::default()).await.expect("it is new");
-    let guard = a.lock("l").acquire().await.expect("it is free");
+    let guard = a.lock("l").ttl(PATIENCE).acquire().await.expect("it is free");
     let mut consumer = b.queue("q").consume().await.expect("it is there");
     let (lock, receiver, watched) = (b.lock("l"), b.queue("other"), b.register("r"));
     receiver.declare(&QueueConfig::default()).await.expect("it is new");
