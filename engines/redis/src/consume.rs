@@ -2,7 +2,9 @@
 //!
 //! The server counts a consumer's credit, since only it knows when a delivery ends: a settlement
 //! may come from anywhere, and a lease may run out. It rings the queue's bell when credit is there
-//! again. What lies in the basket when the stream is dropped goes back with the consumer.
+//! again, after the first settlement of many: one whose basket is more than half full lets it ring
+//! for a while, and takes several then. What lies in the basket when the stream is dropped goes
+//! back with the consumer.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -16,6 +18,7 @@ use leasehold_api::engine::{Consume, Delivered, Receipt};
 use leasehold_api::{Error, ErrorKind, Result};
 use leasehold_contenders::{SessionState, limits, operation};
 use tokio::sync::{Notify, oneshot};
+use tokio::time::timeout;
 
 use crate::bells::Listener;
 use crate::connect::Patience;
@@ -34,11 +37,17 @@ struct Contents {
     is_left: bool,
 }
 
+/// How long a bell may go unheard while there is enough to hand out. Not for ever: the server keeps
+/// a message for whoever has had credit for longest.
+const REST: Duration = Duration::from_millis(50);
+
 /// Between the task and the stream.
 #[derive(Default)]
 struct Basket {
     contents: Mutex<Contents>,
-    /// For the task: somebody took the last item, or has gone.
+    /// So many are enough to hand out for a while.
+    enough: usize,
+    /// For the task: there are not enough any more, or the stream has gone.
     changed: Notify,
 }
 
@@ -84,6 +93,21 @@ impl Basket {
             changed.await;
         }
     }
+
+    /// Waits until there is not enough to hand out, or the stream has gone.
+    async fn wants(&self) {
+        loop {
+            let changed = self.changed.notified();
+            let wants = {
+                let contents = self.lock();
+                contents.items.len() <= self.enough || contents.is_left
+            };
+            if wants {
+                return;
+            }
+            changed.await;
+        }
+    }
 }
 
 /// What users take from.
@@ -97,7 +121,7 @@ impl Stream for Deliveries {
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let mut contents = self.basket.lock();
         if let Some(item) = contents.items.pop_front() {
-            if contents.items.is_empty() {
+            if contents.items.len() <= self.basket.enough {
                 self.basket.changed.notify_one();
             }
             return Poll::Ready(Some(item));
@@ -156,7 +180,8 @@ impl Consumer {
                 return;
             }
         }
-        let basket = Arc::new(Basket::default());
+        let enough = self.ask.prefetch as usize / 2;
+        let basket = Arc::new(Basket { enough, ..Basket::default() });
         tell.send(Ok(Deliveries { basket: basket.clone() })).ok();
         let end = self.run(&basket).await;
         basket.put(end.err().map(Err).into_iter().collect(), true);
@@ -201,6 +226,10 @@ impl Consumer {
                 }
                 continue;
             };
+            // Without acks it takes only when nothing is left, below.
+            if !self.ask.no_ack {
+                timeout(REST, basket.wants()).await.ok();
+            }
             listener.heard();
             match self.take(basket).await {
                 Ok(true) => continue,
