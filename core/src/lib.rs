@@ -20,6 +20,7 @@ mod check;
 pub mod checkpoint;
 pub mod command;
 pub mod content;
+mod counts;
 mod decide;
 pub mod delay;
 pub mod durable;
@@ -49,6 +50,7 @@ pub mod wire;
 
 pub use checkpoint::{CellSink, RestoreError, SweepState};
 pub use command::*;
+pub use counts::{ClaimCounts, LockWaits};
 pub use decide::SegmentUse;
 pub use durable::{Durable, Shape};
 pub use event::{Event, message_of};
@@ -62,7 +64,6 @@ pub use name::{Name, NameError};
 pub use outcome::{Delivery, Effect, EffectKind, Outcome, Refusal, Retry};
 pub use queue::QueueConfig;
 pub use step::{Core, Log};
-pub use volatile::{ClaimCounts, LockWaits};
 
 /// Microseconds. The shard's time begins with the store and stands still while no server runs.
 pub type Time = u64;

@@ -5,8 +5,10 @@ use alloc::vec::Vec;
 use crate::event::{Answered, Event};
 use crate::evolve::{Guarded, Stamp};
 use crate::outcome::{Effect, EffectKind, Outcome, Refusal};
-use crate::volatile::{ClaimCounts, LockWaits, Timer, Volatile};
-use crate::{Command, ConsumerId, Durable, Limits, Receipt, Shape, Ticket, Time};
+use crate::volatile::{Timer, Volatile};
+use crate::{
+    ClaimCounts, Command, ConsumerId, Durable, Limits, LockWaits, Receipt, Shape, Ticket, Time,
+};
 
 /// Takes events down. The journal behind it gives each its place.
 pub trait Log {

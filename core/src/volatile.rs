@@ -14,6 +14,7 @@ use alloc::collections::{BTreeMap, VecDeque};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use crate::counts::{ClaimCounts, LockWaits};
 use crate::index::Entry;
 use crate::keys::Staged;
 use crate::slab::{NONE, Slab};
@@ -247,30 +248,6 @@ pub(crate) struct QueueSide {
     pub listed: bool,
     /// It is on the list of queues that wait for room in flight.
     pub crowded: bool,
-}
-
-/// How long those who waited for locks have waited, since the shard was opened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct LockWaits {
-    /// Grants to somebody who had waited.
-    pub grants: u64,
-    /// Their waits together, microseconds.
-    pub sum_us: Time,
-    /// The longest of them, microseconds.
-    pub longest_us: Time,
-}
-
-/// Keys taken and given back as locks, since the shard was opened. Leases are not counted here:
-/// their answers tell.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct ClaimCounts {
-    /// Commands that would have made a key a lock and found one that somebody holds.
-    pub refused: u64,
-    /// Claims made.
-    pub made: u64,
-    /// Claims given back by keys' own commands before their time: removed, or passed on to another
-    /// holder.
-    pub released: u64,
 }
 
 /// The volatile half.
