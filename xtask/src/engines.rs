@@ -49,10 +49,10 @@ const ENGINES: &[Engine] = &[
     },
     Engine {
         name: "kafka",
-        programs: &["java", "mvn", "make"],
-        packages: &["default-jre-headless", "maven", "make"],
+        programs: &["java", "mvn"],
+        packages: &["default-jre-headless", "maven"],
         jars: Some(("engines/kafka/tests/broker/pom.xml", "kafka-jars")),
-        features: &["leasehold-kafka/librdkafka", "leasehold-examples/kafka"],
+        features: &["leasehold-kafka/tls", "leasehold-examples/kafka"],
         has_history: false,
     },
     Engine {
@@ -86,6 +86,10 @@ const ENGINES: &[Engine] = &[
         ..PACKAGED
     },
 ];
+
+/// What building with those features needs: programs, by name or by path, and packages.
+const LIBRARIES: (&[&str], &[&str]) =
+    (&["make", "pkg-config", "/usr/include/openssl/ssl.h"], &["make", "pkg-config", "libssl-dev"]);
 
 /// Tests of other packages that need those servers; a module of each is called after its engine.
 const BESIDE: &[(&str, &str, &[&str])] = &[
@@ -131,7 +135,8 @@ fn check(wanted: impl Fn(&Engine) -> bool) -> Result<Verdict, String> {
 fn installed(wanted: impl Fn(&Engine) -> bool) -> (Vec<&'static Engine>, Vec<String>) {
     let (mut here, mut missing) = (Vec::new(), Vec::new());
     for engine in ENGINES.iter().filter(|engine| wanted(engine)) {
-        let packages = browser::ensure(engine.programs, engine.packages);
+        let libraries = if engine.features.is_empty() { Ok(()) } else { ensure_libraries() };
+        let packages = libraries.and_then(|()| browser::ensure(engine.programs, engine.packages));
         let jars = |()| engine.jars.map_or(Ok(()), |(list, directory)| fetch(list, directory));
         match packages.and_then(jars) {
             Ok(()) => here.push(engine),
@@ -139,6 +144,11 @@ fn installed(wanted: impl Fn(&Engine) -> bool) -> (Vec<&'static Engine>, Vec<Str
         }
     }
     (here, missing)
+}
+
+/// Installs what building with the engines' features needs, unless it is there.
+pub fn ensure_libraries() -> Result<(), String> {
+    browser::ensure(LIBRARIES.0, LIBRARIES.1)
 }
 
 /// Copies the jars of a server that no package brings, unless they are there.

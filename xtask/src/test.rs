@@ -73,6 +73,7 @@ fn format() -> Result<Verdict, String> {
 
 fn lints() -> Result<Verdict, String> {
     ensure_component("clippy", "clippy")?;
+    engines::ensure_libraries()?;
     let mut call = run::cargo();
     call.args(["clippy", "--workspace", "--all-targets", "--features", OUTAGE]);
     call.args(["--features", engines::BENCHMARKED]);

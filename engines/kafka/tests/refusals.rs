@@ -64,6 +64,36 @@ async fn connecting_fails_with_a_reason() {
     assert_eq!(error.kind, ErrorKind::Forbidden, "{error}");
 }
 
+/// TLS with a certificate that the URL names, and a login that sends no password; and what is said
+/// when either is wrong.
+#[cfg(feature = "tls")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tls_is_verified_and_scram_logs_in() {
+    let broker = Broker::start();
+    let ca = broker.certificate.certificate.display();
+    let at = format!("127.0.0.1:{}", broker.encrypted);
+    let url = format!("kafkas://owner:secret@{at}?sasl=scram-sha-256&ca={ca}&timeout=5");
+    let owner = handle(&url).await;
+    let queue = owner.queue("sealed");
+    queue.declare(&QueueConfig::default()).await.expect("it may");
+    queue.publish("x").await.expect("it may");
+    let one = queue.receive(LONG).await.expect("it answers").expect("it is there");
+    assert_eq!(one.body(), b"x");
+    one.ack().await.expect("it is ours");
+    assert_eq!(kind(&url.replace("secret", "wrong")).await, ErrorKind::Unauthenticated);
+    assert_eq!(kind(&url.replace("sasl=scram-sha-256&", "")).await, ErrorKind::Unauthenticated);
+    // Nobody vouches for it where the URL names no certificate.
+    let untrusted = format!("kafkas://owner:secret@{at}?sasl=scram-sha-256&timeout=5");
+    let error = leasehold_kafka::connect(&untrusted).await.expect_err("nobody vouches for it");
+    assert_eq!(error.kind, ErrorKind::Unavailable, "{error}");
+    assert!(error.to_string().contains("certificate"), "{error}");
+    assert!(!error.to_string().contains("secret"), "{error}");
+    let open = url.replace(&at, &format!("127.0.0.1:{}", broker.server.port));
+    let error = leasehold_kafka::connect(&open).await.expect_err("there is no TLS");
+    assert_eq!((error.kind, error.retry), (ErrorKind::Unavailable, Retry::Later), "{error}");
+    assert!(error.to_string().contains("is there TLS at this port"), "{error}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn settings_that_break_the_promise_are_told() {
     let broker = Broker::start();

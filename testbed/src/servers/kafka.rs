@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use super::needed;
-use crate::{Kind, Server, free_port};
+use crate::{Certificate, Kind, Server, free_port};
 
 /// Where the build keeps the jars, which Maven brings and no package.
 const JARS: &str = "kafka-jars";
@@ -18,7 +18,7 @@ export CLASSPATH="$1/*"
 java="$0 -Xmx512m -XX:+UseSerialGC -XX:TieredStopAtLevel=1"
 java="$java -Dorg.slf4j.simpleLogger.defaultLogLevel=warn"
 $java kafka.tools.StorageTool format --ignore-formatted -t bGVhc2Vob2xkLXRlc3RzLQ -c "$2" \
-    > /dev/null || exit 1
+    --add-scram 'SCRAM-SHA-256=[name=owner,password=secret]' > /dev/null || exit 1
 exec $java kafka.Kafka "$2"
 "#;
 
@@ -40,6 +40,10 @@ pub struct Broker {
     pub proxied: u16,
     /// For users with a password.
     pub guarded: u16,
+    /// For users with a password (SCRAM-SHA-256) over TLS.
+    pub encrypted: u16,
+    /// What it shows there.
+    pub certificate: Certificate,
 }
 
 impl Broker {
@@ -60,7 +64,12 @@ impl Broker {
         let java = needed("java", &[], "default-jre-headless");
         let directory = Server::directory();
         let settings = directory.path().join("settings");
-        let Ports { port, controller, proxied, guarded } = at;
+        let Ports { port, controller, proxied, guarded, encrypted } = at;
+        let certificate = Certificate::new(directory.path(), "127.0.0.1");
+        let keys = directory.path().join("keys.pem");
+        let both = [&certificate.key, &certificate.certificate];
+        let both = both.map(|path| std::fs::read_to_string(path).expect("it was written"));
+        std::fs::write(&keys, both.concat()).expect("the directory is ours");
         let proxy = wishes.proxy.unwrap_or(proxied);
         let mut lines = String::new();
         write!(
@@ -71,15 +80,21 @@ impl Broker {
              controller.listener.names=CONTROLLER\n\
              inter.broker.listener.name=OPEN\n\
              listeners=OPEN://127.0.0.1:{port},PROXIED://127.0.0.1:{proxied},\
-             GUARDED://127.0.0.1:{guarded},CONTROLLER://127.0.0.1:{controller}\n\
+             GUARDED://127.0.0.1:{guarded},ENCRYPTED://127.0.0.1:{encrypted},\
+             CONTROLLER://127.0.0.1:{controller}\n\
              advertised.listeners=OPEN://127.0.0.1:{port},PROXIED://127.0.0.1:{proxy},\
-             GUARDED://127.0.0.1:{guarded}\n\
+             GUARDED://127.0.0.1:{guarded},ENCRYPTED://127.0.0.1:{encrypted}\n\
              listener.security.protocol.map=OPEN:PLAINTEXT,PROXIED:PLAINTEXT,\
-             GUARDED:SASL_PLAINTEXT,CONTROLLER:PLAINTEXT\n\
+             GUARDED:SASL_PLAINTEXT,ENCRYPTED:SASL_SSL,CONTROLLER:PLAINTEXT\n\
              listener.name.guarded.sasl.enabled.mechanisms=PLAIN\n\
              listener.name.guarded.plain.sasl.jaas.config=\
              org.apache.kafka.common.security.plain.PlainLoginModule required \
              user_owner=\"secret\" user_guest=\"secret\";\n\
+             listener.name.encrypted.sasl.enabled.mechanisms=SCRAM-SHA-256\n\
+             listener.name.encrypted.scram-sha-256.sasl.jaas.config=\
+             org.apache.kafka.common.security.scram.ScramLoginModule required;\n\
+             listener.name.encrypted.ssl.keystore.type=PEM\n\
+             listener.name.encrypted.ssl.keystore.location={}\n\
              authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer\n\
              super.users=User:ANONYMOUS;User:owner\n\
              log.dirs={}\n\
@@ -90,6 +105,7 @@ impl Broker {
              transaction.state.log.min.isr=1\n\
              group.initial.rebalance.delay.ms=0\n\
              {}\n",
+            keys.display(),
             directory.path().join("data").display(),
             wishes.settings,
         )
@@ -100,10 +116,10 @@ impl Broker {
         call.env("LC_ALL", "C");
         let mut server = Server::start_kind(&KAFKA, directory, port, call);
         // It begins to listen at one after the other.
-        for port in [proxied, guarded] {
+        for port in [proxied, guarded, encrypted] {
             server.wait_for(port);
         }
-        Self { server, proxied, guarded }
+        Self { server, proxied, guarded, encrypted, certificate }
     }
 
     /// The URL of an engine over it.
@@ -123,13 +139,15 @@ pub struct Ports {
     pub proxied: u16,
     /// For users with a password.
     pub guarded: u16,
+    /// For users with a password, over TLS.
+    pub encrypted: u16,
 }
 
 impl Ports {
     /// Free ones.
     pub fn find() -> Self {
-        let [port, controller, proxied, guarded] = [(); 4].map(|()| free_port());
-        Self { port, controller, proxied, guarded }
+        let [port, controller, proxied, guarded, encrypted] = [(); 5].map(|()| free_port());
+        Self { port, controller, proxied, guarded, encrypted }
     }
 }
 

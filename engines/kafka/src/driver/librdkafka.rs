@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use leasehold_api::ErrorKind;
+use leasehold_api::{Error, ErrorKind, Retry};
 use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier, TopicReplication};
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
@@ -51,8 +51,8 @@ pub(super) fn connect(config: Arc<Config>) -> Arc<dyn Cluster> {
     })
 }
 
-/// What librdkafka says goes to the log, and what it says of credentials is kept: requests that
-/// fail for those only run out of time.
+/// What librdkafka says goes to the log, and what it says of credentials and of TLS is kept:
+/// requests that fail for those only run out of time.
 #[derive(Debug, Default)]
 pub(super) struct Ears {
     refusal: Mutex<Option<Fault>>,
@@ -65,9 +65,13 @@ impl Ears {
             && let Fault::Refused(error) = fault(code)
             && matches!(error.kind, ErrorKind::Forbidden | ErrorKind::Unauthenticated)
         {
-            let refusal = Some(Fault::Refused(error));
-            *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = refusal;
+            self.keep(error);
         }
+    }
+
+    fn keep(&self, refusal: Error) {
+        let refusal = Some(Fault::Refused(refusal));
+        *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = refusal;
     }
 
     /// Why nothing worked, if that was said.
@@ -83,6 +87,13 @@ impl ClientContext for Ears {
 
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::debug!(%error, reason, "librdkafka");
+        let code = error.rdkafka_error_code();
+        // One that has no TLS hangs up in the middle of the handshake.
+        let in_handshake = code == Some(Code::BrokerTransportFailure) && reason.contains("SSL");
+        if code == Some(Code::SSL) || in_handshake {
+            let wrong = format!("{reason}; is there TLS at this port, and is ca= the right file?");
+            self.keep(unavailable(&wrong).with_retry(Retry::Later));
+        }
         self.hear(&error);
     }
 }
