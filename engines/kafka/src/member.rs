@@ -6,8 +6,10 @@
 //! lock, and whoever waits for something is woken when anything changes.
 //!
 //! An ack is answered when it is committed, and the brokers take commits of the present owner
-//! alone: that is the fence. Many acks are one commit. A partition is handed out of when the first
-//! commit of this owner was taken, which raises the epoch of its tokens.
+//! alone: that is the fence. Many acks are one commit: those whom one commit answers come again at
+//! about the same time, so the next waits for a moment until as many have come. A partition is
+//! handed out of when the first commit of this owner was taken, which raises the epoch of its
+//! tokens.
 //!
 //! Nobody who wants anything, and nothing in hand: then the member leaves, so that it does not sit
 //! on partitions that others wait for.
@@ -36,6 +38,8 @@ const LINGER: Duration = Duration::from_millis(200);
 const TICK: Duration = Duration::from_millis(100);
 /// A pause after a commit that failed.
 const AGAIN: Duration = Duration::from_millis(30);
+/// How long a commit waits for as many changes as the one before it had.
+const GATHER: Duration = Duration::from_millis(1);
 /// A pause after dead letters that could not be sent.
 const REST: Duration = Duration::from_secs(1);
 /// Messages that are taken before anything else is looked at.
@@ -101,6 +105,9 @@ struct State {
     deleted: bool,
     failed: Option<Error>,
     pause_until: Instant,
+    /// Changes that the last commit had, and until when the next waits for as many.
+    expected: u64,
+    gather_until: Instant,
 }
 
 /// See the [module](self).
@@ -145,6 +152,8 @@ impl Member {
             deleted: false,
             failed: None,
             pause_until: now,
+            expected: 0,
+            gather_until: now,
         };
         let member = Arc::new(Self {
             id: LAST.fetch_add(1, Ordering::Relaxed) + 1,
@@ -292,7 +301,7 @@ impl Member {
         let deadlines = state.parts.values().filter_map(|part| part.window.deadline());
         let next = deadlines.min().map_or(TICK, |next| next.saturating_duration_since(now));
         let is_dirty = state.parts.values().any(|part| part.dirty);
-        let again = state.pause_until.saturating_duration_since(now);
+        let again = state.pause_until.max(state.gather_until).saturating_duration_since(now);
         next.min(TICK).min(if is_dirty { again } else { TICK })
     }
 
@@ -359,7 +368,12 @@ impl Member {
 
     fn commit(&self, desk: &dyn Desk) {
         let mut state = self.state();
-        if Instant::now() < state.pause_until {
+        let now = Instant::now();
+        if now < state.pause_until {
+            return;
+        }
+        let come = state.parts.values().map(Part::changes).sum::<u64>();
+        if come < state.expected && now < state.gather_until {
             return;
         }
         let dirty = state.parts.iter_mut().filter(|(_, part)| part.dirty && !part.leaving);
@@ -385,6 +399,8 @@ impl Member {
                         part.committed(version);
                     }
                 }
+                state.expected = come;
+                state.gather_until = Instant::now() + GATHER;
             }
             Err(fault) => {
                 state.pause_until = Instant::now() + AGAIN;
@@ -432,6 +448,11 @@ impl Member {
 impl Part {
     fn mark(&self, partition: i32, open: bool) -> (i32, i64, String) {
         (partition, self.window.offset(), self.window.progress(open).written())
+    }
+
+    /// Changes that are not committed.
+    fn changes(&self) -> u64 {
+        self.version - self.seen.committed.load(Ordering::SeqCst)
     }
 
     fn committed(&mut self, version: u64) {
