@@ -150,9 +150,7 @@ impl Heard {
         }
         match self.place {
             Place::Test(test) if line.contains(" panicked at ") => Place::Panic(test),
-            Place::Panic(test) if line.is_empty() || line.starts_with("stack backtrace:") => {
-                Place::Test(test)
-            }
+            Place::Panic(test) if ends_panic(line) => Place::Test(test),
             Place::Panic(test) => {
                 let said = &mut self.failed[test].1;
                 if said.len() < LINES {
@@ -193,6 +191,12 @@ impl Heard {
             Verdict::Passed(counts)
         }
     }
+}
+
+/// Whether a line follows the message of a panic.
+fn ends_panic(line: &str) -> bool {
+    let ends = ["stack backtrace:", "note: run with `RUST_BACKTRACE"];
+    line.is_empty() || ends.iter().any(|end| line.starts_with(end))
 }
 
 /// Reads `test result: ok. 3 passed; 0 failed; 0 ignored; …`.

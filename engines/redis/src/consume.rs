@@ -230,6 +230,9 @@ impl Consumer {
             if !self.ask.no_ack {
                 timeout(REST, basket.wants()).await.ok();
             }
+            if basket.is_left() {
+                return Ok(());
+            }
             listener.heard();
             match self.take(basket).await {
                 Ok(true) => continue,

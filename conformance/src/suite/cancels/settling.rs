@@ -1,5 +1,6 @@
 //! Deliveries and commits: settled, or there again; everything, or nothing.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use leasehold_api::{ErrorKind, Expect, Queue, QueueConfig, Verdict};
@@ -8,7 +9,7 @@ use super::super::queues::{next, queue, view};
 use super::super::{cases, ensure, soon, until};
 use super::Moments;
 use super::queues::drained;
-use crate::{Outcome, Target};
+use crate::{Failure, Outcome, Target};
 
 cases! { "cancels" needs Queues::Acked:
     a_verdict_stands_or_the_message_goes_back needs Management::Counts, Delays::Timed;
@@ -17,9 +18,17 @@ cases! { "cancels" needs Queues::Acked:
     a_refused_commit_gives_everything_back needs Atomicity::Commit;
 }
 
-/// Waits until nothing of a queue is with anybody.
-async fn is_settled(queue: &Queue) -> Outcome {
-    until("the verdict", async || Ok(queue.inspect().await?.in_flight == 0)).await
+/// Waits until nothing of a queue is with anybody; gives how many messages wait in it then. One
+/// look for both: a consumer that was dropped may take a message that went back, and return it.
+async fn settled(queue: &Queue) -> Result<u64, Failure> {
+    let left = AtomicU64::new(0);
+    until("the verdict", async || {
+        let view = queue.inspect().await?;
+        left.store(view.ready + view.delayed, Ordering::Relaxed);
+        Ok(view.in_flight == 0)
+    })
+    .await?;
+    Ok(left.into_inner())
 }
 
 async fn a_verdict_stands_or_the_message_goes_back(target: &Target) -> Outcome {
@@ -41,9 +50,7 @@ async fn a_verdict_stands_or_the_message_goes_back(target: &Target) -> Outcome {
                 _ => moments.cut(one.nack_after(Duration::from_millis(5))).await?,
             };
             let done = done.transpose()?.is_some();
-            is_settled(&queue).await?;
-            let view = other.inspect().await?;
-            let left = view.ready + view.delayed;
+            let left = settled(&queue).await?;
             let goes = kind == 0 || kind == 2;
             ensure!(left <= 1, "one message became {left}");
             ensure!(left == 1 || goes, "a message that went back is lost");
@@ -52,7 +59,7 @@ async fn a_verdict_stands_or_the_message_goes_back(target: &Target) -> Outcome {
                 let again = soon("the message", other.receive(Duration::from_secs(5))).await??;
                 let again = again.is_some_and(|again| again.body() == b"x");
                 ensure!(again, "another message came");
-                is_settled(&other).await?;
+                settled(&other).await?;
             }
             other.purge().await?;
             consumer = queue.consume().prefetch(1).await?;
@@ -93,7 +100,7 @@ async fn a_commit_happens_or_not(target: &Target) -> Outcome {
         let commit = a.commit().check(&guard).ack(order).publish(payments.name(), "pay");
         let commit = commit.write(&*key, "9", Expect::Absent).release(guard);
         let done = moments.cut(commit.send()).await?.transpose()?.is_some();
-        is_settled(&b.queue(orders.name())).await?;
+        settled(&b.queue(orders.name())).await?;
         let written = b.register(&*key).read().await?.is_some();
         let (back, paid) = (orders.inspect().await?.ready, payments.inspect().await?.ready);
         let whole = if written { (0, 1) } else { (1, 0) };
@@ -121,7 +128,7 @@ async fn a_refused_commit_gives_everything_back(target: &Target) -> Outcome {
             Some(Err(error)) if error.kind == ErrorKind::Unsupported => return Err(error.into()),
             done => ensure!(!matches!(done, Some(Ok(_))), "it was accepted"),
         }
-        is_settled(&b.queue(orders.name())).await?;
+        settled(&b.queue(orders.name())).await?;
         soon("the lock", b.lock(&*lock).acquire()).await??.release().await?;
     }
     ensure!(drained(&orders).await?.len() == 1, "the order is lost");
