@@ -203,12 +203,10 @@ impl Keys<'_, '_> {
     /// is counted as refused.
     pub fn expect_free(&mut self, key: &[u8]) -> bool {
         let absent = self.expect_absent(key);
-        let held = |keys: &Self| {
-            let key = keys.step.d.register_at(key).map(|slot| &keys.step.d.registers[slot]);
-            key.is_none_or(|key| key.claim != 0)
-        };
-        if !absent && held(self) {
-            self.step.v.claim_counts.refused += 1;
+        if !absent {
+            let slot = self.step.d.register_at(key);
+            let held = slot.is_none_or(|slot| self.step.d.registers[slot].claim != 0);
+            self.step.v.claim_counts.refused += u64::from(held);
         }
         absent
     }

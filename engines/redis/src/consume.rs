@@ -74,39 +74,28 @@ impl Basket {
         self.lock().items.is_empty()
     }
 
-    async fn left(&self) {
+    /// Waits until something is so of what is in it.
+    async fn until(&self, is_so: impl Fn(&Contents) -> bool) {
         loop {
             let changed = self.changed.notified();
-            if self.is_left() {
+            if is_so(&self.lock()) {
                 return;
             }
             changed.await;
         }
     }
 
+    async fn left(&self) {
+        self.until(|contents| contents.is_left).await;
+    }
+
     async fn emptied(&self) {
-        loop {
-            let changed = self.changed.notified();
-            if self.is_empty() {
-                return;
-            }
-            changed.await;
-        }
+        self.until(|contents| contents.items.is_empty()).await;
     }
 
     /// Waits until there is not enough to hand out, or the stream has gone.
     async fn wants(&self) {
-        loop {
-            let changed = self.changed.notified();
-            let wants = {
-                let contents = self.lock();
-                contents.items.len() <= self.enough || contents.is_left
-            };
-            if wants {
-                return;
-            }
-            changed.await;
-        }
+        self.until(|contents| contents.items.len() <= self.enough || contents.is_left).await;
     }
 }
 
@@ -240,9 +229,6 @@ impl Consumer {
                 Err(error) if error.kind == ErrorKind::NotFound => return Ok(()),
                 Err(error) => {
                     patience.after(error).await?;
-                    if basket.is_left() {
-                        return Ok(());
-                    }
                     continue;
                 }
             }
